@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 
@@ -34,7 +33,7 @@ class LEModel(Protocol):
         ...
 
     def sample_coordinates(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Coordinates ``(N, q)`` of single samples ``(N, p)``, each along the direction of its class ``labels (N,)``."""
+        """Coordinates ``(N, q)`` of samples ``(N, p)``, each along the direction of its class ``labels (N,)``."""
         ...
 
     def mode_weights(self, num_classes: int) -> ModeWeights:
@@ -64,6 +63,7 @@ class IModel:
     Common mode X̌, growing as exp((A + (K−1)B)/K); difference mode X̄_k − X̌, growing as exp((A − B)/K). Hence
     A = u + (K−1)v, B = u − v, and γ depends on the difference mode alone (paper, eq. 19 left).
 
+    >>> import torch
     >>> IModel().coordinates(torch.eye(3)).shape
     torch.Size([3, 3])
     >>> IModel().mode_weights(3).gamma_weight
@@ -94,8 +94,9 @@ class LModel:
     as exp((A + B/(K−1))/K). Hence A = u + (K−1)v, B = (K−1)(v − u), and γ depends on the common mode alone (paper,
     eq. 19 right, for K = 3).
 
-    >>> LModel().coordinates(torch.eye(3)).flatten()
-    tensor([1., 1., 1.])
+    >>> import torch
+    >>> [round(y, 6) for y in LModel().coordinates(torch.eye(3)).flatten().tolist()]
+    [1.0, 1.0, 1.0]
     """
 
     name: str = "L"

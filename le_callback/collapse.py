@@ -1,0 +1,71 @@
+"""Neural-collapse measures of class means: the angles of a simplex equiangular tight frame (ETF).
+
+K classes, p feature dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from le_callback.records import EtfAngles
+
+
+def etf_angle(num_classes: int) -> float:
+    """Angle between any two vectors of a simplex ETF: arccos(−1/(K−1)), in degrees.
+
+    Raises:
+        ValueError: if ``num_classes`` is below 2.
+
+    >>> round(etf_angle(3), 6)
+    120.0
+    """
+    if num_classes < 2:
+        raise ValueError(
+            f"Expected argument `num_classes` to be at least 2, but got {num_classes}: one class has no angle."
+        )
+    return math.degrees(math.acos(-1 / (num_classes - 1)))
+
+
+def etf_angles(means: Tensor, classes: Sequence[int] | None = None) -> EtfAngles:
+    """Angles between the class means about their centre, against those of a simplex ETF.
+
+    With m_k = X̄_k − avg_j X̄_j: the angle of i and j is arccos(⟨m_i, m_j⟩/(‖m_i‖‖m_j‖)). For K = 3 the mean angle is
+    120° or close to it whatever the shape: the deviation and the smallest angle carry the information
+    (Papyan, Han, Donoho 2020, NC2).
+
+    Args:
+        means: (K, p) class means, finite.
+        classes: names of the rows as class indices, 0..K−1 if left out.
+
+    Raises:
+        ValueError: for fewer than two rows.
+
+    >>> angles = etf_angles(torch.eye(4))
+    >>> round(angles.mean, 3), round(angles.deviation, 3), round(angles.norm_variation, 3)
+    (109.471, 0.0, 0.0)
+    """
+    K, p = means.shape
+    ideal = etf_angle(K)
+    centred = means - means.mean(0)
+    norms = centred.norm(dim=1)
+    unit = centred / norms.unsqueeze(1)
+    cosines = (unit @ unit.T).clamp(-1, 1)
+    rows, columns = torch.triu_indices(K, K, offset=1, device=means.device)
+    angles = cosines[rows, columns].acos().rad2deg()
+    closest = int(angles.argmin())
+    names = tuple(range(K)) if classes is None else tuple(classes)
+    return EtfAngles(
+        mean=float(angles.mean()),
+        deviation=float((angles - ideal).square().mean().sqrt()),
+        smallest=float(angles[closest]),
+        pair=(names[int(rows[closest])], names[int(columns[closest])]),
+        ideal=ideal,
+        norm_variation=float(norms.std(correction=0) / norms.mean()),
+        attainable=p + 1 >= K,
+        cosines=cosines.fill_diagonal_(1.0).double().cpu().numpy(),
+        classes=names,
+    )

@@ -1,0 +1,119 @@
+"""Find the labels in a batch and line them up with features and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+
+LabelSource = str | int | Callable[[Any], Tensor] | None
+
+
+class LabelReader:
+    """Reads the labels of a batch.
+
+    Args:
+        source: a key of a mapping, an index of a tuple or list, a callable of the batch, or ``None`` to look: the
+            second element of a tuple or list, the first of ``label, labels, target, targets, y`` in a mapping.
+
+    Raises:
+        TypeError: if ``source`` is none of these.
+
+    >>> LabelReader()({"image": torch.zeros(2, 3), "target": torch.tensor([0, 1])})
+    tensor([0, 1])
+    """
+
+    def __init__(self, source: LabelSource = None) -> None:
+        if source is not None and (isinstance(source, bool) or not (isinstance(source, str | int) or callable(source))):
+            raise TypeError(f"Expected argument `label` to be a key, an index, a callable or None, but got {source!r}.")
+        self.source = source
+
+    def __call__(self, batch: Any) -> Tensor:
+        """The labels of ``batch``.
+
+        Raises:
+            ValueError: if they are not where they were looked for; says what the batch holds.
+        """
+        found = self._locate(batch)
+        if not isinstance(found, Tensor):
+            try:
+                return torch.as_tensor(found)
+            except (TypeError, ValueError, RuntimeError):
+                raise ValueError(
+                    f"Expected the labels to be a tensor, but found {describe(found)} in a batch of {describe(batch)}."
+                    " Pass `label=` a key, an index or a callable that takes the batch and returns the label tensor."
+                ) from None
+        return found
+
+    def _locate(self, batch: Any) -> Any:
+        if callable(self.source):
+            return self.source(batch)
+        if self.source is not None:
+            try:
+                return batch[self.source]
+            except (KeyError, IndexError, TypeError):
+                raise ValueError(
+                    f"Expected `label={self.source!r}` to select the labels, but the batch is {describe(batch)}."
+                ) from None
+        if isinstance(batch, Mapping):
+            for key in LABEL_KEYS:
+                if key in batch:
+                    return batch[key]
+        elif isinstance(batch, Sequence) and not isinstance(batch, str | bytes) and len(batch) >= 2:
+            return batch[1]
+        raise ValueError(
+            f"Found no labels in the batch, which is {describe(batch)}. Looked for the second element of a tuple or"
+            f" list and for the keys {', '.join(LABEL_KEYS)} of a mapping. Pass `label=` a key, an index or a callable"
+            " that takes the batch and returns the label tensor."
+        )
+
+
+def describe(value: Any) -> str:
+    """A short description of what a batch holds, for messages.
+
+    >>> describe((torch.zeros(2, 3), {"y": 1}))
+    'a tuple of (float32 tensor (2, 3), a mapping with keys y)'
+    """
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"a mapping with keys {', '.join(map(str, value))}" if value else "an empty mapping"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of ({', '.join(describe(item) for item in value)})"
+    return f"an object of type {type(value).__name__}"
+
+
+def align(features: Tensor, logits: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Flatten sequence and spatial dimensions: features (N, p), logits (N, K), labels (N,) or class weights (N, K).
+
+    Args:
+        features: (..., p).
+        logits: (..., K).
+        labels: the leading shape of the features, optionally with a trailing 1; or with a trailing K of weights.
+        num_classes: K.
+
+    Raises:
+        ValueError: if the shapes do not belong together.
+
+    >>> shapes = align(torch.zeros(2, 5, 8), torch.zeros(2, 5, 3), torch.zeros(2, 5, dtype=torch.long), 3)
+    >>> [tuple(t.shape) for t in shapes]
+    [(10, 8), (10, 3), (10,)]
+    """
+    lead = features.shape[:-1]
+    labels = labels.detach()
+    if labels.shape == lead or labels.shape == (*lead, 1):
+        target = labels.reshape(-1).long()
+    elif labels.shape == (*lead, num_classes):
+        target = labels.reshape(-1, num_classes)
+    else:
+        raise ValueError(
+            f"The labels, {describe(labels)}, do not belong to features {tuple(features.shape)} with {num_classes}"
+            f" classes: expected {tuple(lead)} integer labels or {(*lead, num_classes)} class weights. If the batch"
+            " holds several label tensors, select one with `label=`; if this is not the classifier, name it with"
+            " `head=`."
+        )
+    return features.reshape(-1, features.shape[-1]), logits.reshape(-1, logits.shape[-1]), target.to(features.device)

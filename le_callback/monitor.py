@@ -1,0 +1,260 @@
+"""The engine: batches of features and logits in, one record a window out. Knows no Trainer.
+
+K classes, p feature dimensions, N samples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from le_callback.coefficients import CoefficientTracker, read_modes
+from le_callback.collapse import etf_angles
+from le_callback.models import IModel, LEModel, LModel
+from le_callback.records import Coefficients, EtfAngles, Separation, WindowRecord
+from le_callback.samples import SampleBuffer
+from le_callback.separation import measure_separation
+from le_callback.statistics import (
+    ClassStatistics,
+    MomentState,
+    class_statistics,
+    empty_moments,
+    initial_reference,
+    next_reference,
+    update_moments,
+)
+
+MODELS: tuple[tuple[LEModel, str], ...] = ((IModel(), "features"), (IModel(), "logits"), (LModel(), "logits"))
+MAX_PAIRED_CLASSES = 1024  # pairwise quantities of more classes are taken on an evenly spaced subset
+
+
+@dataclass(frozen=True)
+class MonitorSettings:
+    """What the estimates depend on. See ``LECallback`` for the meaning."""
+
+    ignore_index: int | None = -100
+    smoothing: int = 11
+    identifiability: float = 3.0
+    confidence: float = 0.95
+
+
+@dataclass
+class SourceWindow:
+    """One source of features within the open window."""
+
+    moments: MomentState
+    buffer: SampleBuffer
+    has_previous_means: bool = False
+
+    def update(self, features: Tensor, target: Tensor, ignore_index: int | None) -> None:
+        """Add samples (N, p); no host synchronisation."""
+        update_moments(self.moments, features, target, ignore_index)
+        self.buffer.add(features, target, ignore_index)
+
+    def advance(self) -> None:
+        """Open the next window about the means of this one."""
+        self.has_previous_means = self.has_previous_means or bool((self.moments.weight > 0).any())
+        self.moments = empty_moments(next_reference(self.moments))
+        self.buffer.clear()
+
+
+class SeparationMonitor:
+    """Follows class means, local elasticity and separability of a stream of batches.
+
+    Args:
+        num_classes: K.
+        settings: what the estimates depend on.
+
+    >>> monitor = SeparationMonitor(num_classes=2)
+    >>> x = torch.tensor([[0.0, 1.0], [0.2, 1.0], [1.0, 0.0], [1.0, 0.2]])
+    >>> monitor.update(features=x, logits=x, target=torch.tensor([0, 0, 1, 1]))
+    >>> record = monitor.close(step=1)
+    >>> round(record.etf["features"].mean)
+    180
+    """
+
+    def __init__(self, num_classes: int, settings: MonitorSettings | None = None) -> None:
+        if num_classes < 2:
+            raise ValueError(f"Expected argument `num_classes` to be at least 2, but got {num_classes}.")
+        self.num_classes = num_classes
+        self.settings = settings or MonitorSettings()
+        self.start_step = 0
+        self.windows = 0
+        self.seen = torch.zeros(num_classes, dtype=torch.bool)
+        self.skipped: Counter[str] = Counter()
+        self.sources: dict[str, SourceWindow] = {}
+        s = self.settings
+        self.trackers = {
+            f"{model.name}_{source}": CoefficientTracker(
+                model, num_classes, smoothing=s.smoothing, threshold=s.identifiability, confidence=s.confidence
+            )
+            for model, source in MODELS
+        }
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether the open window was updated."""
+        return any(source.buffer.filled for source in self.sources.values())
+
+    def update(self, *, features: Tensor, logits: Tensor, target: Tensor) -> None:
+        """Add a batch: ``features`` (N, p), ``logits`` (N, K), ``target`` (N,) labels or (N, K) class weights.
+
+        A batch of another width than the first is left out and counted.
+        """
+        batch = {"features": features, "logits": logits}
+        if not self.sources:
+            self.sources = {name: self._open(x) for name, x in batch.items()}
+        if any(x.shape[1] != self.sources[name].moments.reference.shape[1] for name, x in batch.items()):
+            self.skip("batches whose feature width changed")
+            return
+        for name, x in batch.items():
+            self.sources[name].update(x, target, self.settings.ignore_index)
+
+    def skip(self, reason: str, count: int = 1) -> None:
+        """Count something that was left out; ``reason`` completes the sentence 'skipped 3 …'."""
+        self.skipped[reason] += count
+
+    def _open(self, x: Tensor) -> SourceWindow:
+        reference = initial_reference(x, self.num_classes)
+        return SourceWindow(empty_moments(reference), SampleBuffer.like(reference))
+
+    def close(self, step: int) -> WindowRecord:
+        """Evaluate the window that ends with optimizer step ``step`` and open the next; synchronises."""
+        # features of the i-th step are those before its update, hence the −1
+        time = max(0.0, (self.start_step + step - 1) / 2)
+        statistics = {name: class_statistics(source.moments) for name, source in self.sources.items()}
+        etf: dict[str, EtfAngles] = {}
+        separation: dict[str, Separation] = {}
+        for name, source in self.sources.items():
+            paired = _paired_classes(statistics[name].seen)
+            if len(paired) >= 2:
+                etf[name] = etf_angles(_wide(statistics[name].mean[paired]), paired.tolist())
+                separation[name] = _separation(source, statistics[name], paired, self.num_classes)
+        coefficients = {
+            f"{model.name}_{source}": self._coefficients(model, source, statistics, time) for model, source in MODELS
+        }
+        record = WindowRecord(
+            step=step,
+            window=(self.start_step, step),
+            samples=float(statistics["features"].weight.sum()) if statistics else 0.0,
+            missing_classes=self._count(statistics.get("features")),
+            etf=etf,
+            separation=separation,
+            coefficients=coefficients,
+            skipped=dict(self.skipped),
+        )
+        for source in self.sources.values():
+            source.advance()
+        self.start_step = step
+        self.windows += 1
+        return record
+
+    def _count(self, statistics: ClassStatistics | None) -> tuple[int, ...]:
+        """Book what the window's counters say; returns the classes without samples."""
+        if statistics is None:
+            return tuple(range(self.num_classes))
+        moments = self.sources["features"].moments
+        for reason, counter in (
+            ("samples with features that are not finite", moments.nonfinite),
+            ("samples with a label outside the classes", moments.mislabelled),
+        ):
+            if (count := int(counter)) > 0:
+                self.skip(reason, count)
+        seen = statistics.seen.cpu()
+        self.seen |= seen
+        return tuple((~seen).nonzero().flatten().tolist())
+
+    def _coefficients(
+        self, model: LEModel, source: str, statistics: Mapping[str, ClassStatistics], time: float
+    ) -> Coefficients:
+        tracker = self.trackers[f"{model.name}_{source}"]
+        if source not in statistics or statistics[source].mean.shape[1] < model.min_dimensions(self.num_classes):
+            return Coefficients.unknown(time, f"needs at least {model.min_dimensions(self.num_classes)} dimensions")
+        moments = statistics[source]
+        noise = moments.mean_noise
+        if not isinstance(model, IModel):
+            noise = _own_direction_noise(model, self.sources[source].buffer, moments, self.num_classes)
+        return tracker.add(time, read_modes(model, _wide(moments.mean), _wide(noise), self.num_classes))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state as CPU tensors and plain values, loadable with ``weights_only=True``."""
+        return {
+            "num_classes": self.num_classes,
+            "start_step": self.start_step,
+            "windows": self.windows,
+            "seen": self.seen.clone(),
+            "skipped": dict(self.skipped),
+            "trackers": {name: tracker.state_dict() for name, tracker in self.trackers.items()},
+            "sources": {name: _source_state(source) for name, source in self.sources.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
+        """Continue where ``state_dict`` was taken, with tensors on ``device``.
+
+        Raises:
+            ValueError: if the state belongs to another number of classes.
+        """
+        if state["num_classes"] != self.num_classes:
+            raise ValueError(f"Expected a state of {self.num_classes} classes, but got one of {state['num_classes']}.")
+        self.start_step, self.windows = state["start_step"], state["windows"]
+        self.seen = state["seen"].clone()
+        self.skipped = Counter(state["skipped"])
+        for name, saved in state["trackers"].items():
+            self.trackers[name].load_state_dict(saved)
+        self.sources = {name: _load_source(saved, device) for name, saved in state["sources"].items()}
+
+
+def _paired_classes(seen: Tensor) -> Tensor:
+    classes = seen.nonzero().flatten()
+    stride = -(-len(classes) // MAX_PAIRED_CLASSES)
+    return classes[:: max(1, stride)]
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Double precision on the host where that is cheap; large tensors stay where they are."""
+    return x.cpu().double() if x.numel() <= 2**20 else x
+
+
+def _separation(source: SourceWindow, statistics: ClassStatistics, paired: Tensor, num_classes: int) -> Separation:
+    features, labels = source.buffer.samples(num_classes)
+    position = torch.full((num_classes,), -1, dtype=torch.long, device=labels.device)
+    position[paired] = torch.arange(len(paired), device=labels.device)
+    chosen = position[labels]
+    features, chosen = features[chosen >= 0], chosen[chosen >= 0]
+    previous = source.moments.reference[paired] if source.has_previous_means else None
+    return measure_separation(features, chosen, statistics.mean[paired], previous, paired.tolist())
+
+
+def _own_direction_noise(model: LEModel, buffer: SampleBuffer, statistics: ClassStatistics, num_classes: int) -> Tensor:
+    """Expected squared error (K,) of each class's coordinates, from the retained samples of the window."""
+    features, labels = buffer.samples(num_classes)
+    z = model.sample_coordinates(features, labels)
+    moments = empty_moments(initial_reference(z, num_classes))
+    update_moments(moments, z, labels)
+    per_sample = statistics.mean_noise / statistics.variance  # Σw²/W²
+    return class_statistics(moments).variance * per_sample
+
+
+def _source_state(source: SourceWindow) -> dict[str, Any]:
+    buffer = source.buffer
+    return {
+        "moments": {f.name: getattr(source.moments, f.name).cpu().clone() for f in fields(MomentState)},
+        "features": buffer.features[: buffer.filled].cpu().clone(),
+        "labels": buffer.labels[: buffer.filled].cpu().clone(),
+        "cursor": buffer.cursor,
+        "has_previous_means": source.has_previous_means,
+    }
+
+
+def _load_source(state: Mapping[str, Any], device: torch.device | str) -> SourceWindow:
+    moments = MomentState(**{name: tensor.to(device, copy=True) for name, tensor in state["moments"].items()})
+    buffer = SampleBuffer.like(moments.reference)
+    buffer.filled, buffer.cursor = len(state["labels"]), state["cursor"]
+    buffer.features[: buffer.filled] = state["features"].to(device)
+    buffer.labels[: buffer.filled] = state["labels"].to(device)
+    return SourceWindow(moments, buffer, state["has_previous_means"])

@@ -1,0 +1,96 @@
+"""Frozen records that pass between the stages. Plain numbers: nothing here keeps a graph or a device alive."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+NAN = math.nan
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def unknown(cls) -> Estimate:
+        """What is reported where nothing can be estimated."""
+        return cls(NAN, NAN, NAN)
+
+    def scaled(self, factor: float) -> Estimate:
+        """The estimate of ``factor`` times the quantity."""
+        low, high = sorted((factor * self.low, factor * self.high))
+        return Estimate(factor * self.value, low, high)
+
+
+@dataclass(frozen=True)
+class EtfAngles:
+    """Pairwise angles of centred class means, in degrees. ``pair`` are the classes of the smallest angle."""
+
+    mean: float
+    deviation: float  # root mean square of angle − ideal over all pairs
+    smallest: float
+    pair: tuple[int, int]
+    ideal: float  # arccos(−1/(K−1))
+    norm_variation: float  # standard deviation over mean of the norms (equinorm: 0)
+    attainable: bool  # a simplex ETF of K classes needs K ≤ p + 1
+    cosines: NDArray[np.float64]  # (K, K)
+    classes: tuple[int, ...]  # the classes of the rows: those seen in the window
+
+
+@dataclass(frozen=True)
+class Separation:
+    """Measured separability of a window's samples."""
+
+    nearest_mean_accuracy: float  # samples classified with the means of the window before
+    discriminability: float  # smallest over pairs: distance of the means over the deviation along it
+    pair: tuple[int, int] | None  # the classes of the smallest
+    samples: int
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Local-elasticity coefficients of one model at one window. Unit of time: optimizer steps."""
+
+    time: float  # midpoint of the window
+    amplitude_common: float
+    amplitude_difference: float
+    A: float
+    B: float
+    alpha: Estimate
+    beta: Estimate
+    gamma: Estimate
+    tail_A: float
+    tail_B: float
+    tail_gamma: float
+    reference_time: float  # of A, B: both modes identifiable from here on
+    gamma_reference_time: float  # of the mode that γ depends on
+    status: str
+
+    @classmethod
+    def unknown(cls, time: float, status: str) -> Coefficients:
+        """What is reported where a model does not apply; ``status`` says why."""
+        nothing = Estimate.unknown()
+        return cls(time, NAN, NAN, NAN, NAN, nothing, nothing, nothing, NAN, NAN, NAN, NAN, NAN, status)
+
+
+@dataclass(frozen=True)
+class WindowRecord:
+    """All that one window says. Keys: ``features``, ``logits``; models ``I_features``, ``I_logits``, ``L_logits``."""
+
+    step: int
+    window: tuple[int, int]  # optimizer steps (after, up to)
+    samples: float
+    missing_classes: tuple[int, ...]
+    etf: Mapping[str, EtfAngles]
+    separation: Mapping[str, Separation]
+    coefficients: Mapping[str, Coefficients]
+    skipped: Mapping[str, int]  # reason → count since the start of the run
