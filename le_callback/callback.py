@@ -1,0 +1,284 @@
+"""The Lightning callback: schedule, devices, state and wiring. The only file that knows Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from torch import nn
+from typing_extensions import override
+
+from le_callback.capture import HeadCapture
+from le_callback.clock import Clock
+from le_callback.dashboards import cosine_figure, due_for_figures, figure_writers, scalars
+from le_callback.labels import LabelReader, LabelSource, align
+from le_callback.monitor import MonitorSettings, SeparationMonitor
+from le_callback.records import WindowRecord
+from le_callback.summary import summary_table
+
+PRIMARY_MODEL = "I_logits"  # its γ is shown in the progress bar
+
+
+class DiagnosticWarning(UserWarning):
+    """Something could not be measured; the training goes on."""
+
+
+class LECallback(Callback):
+    """Tracks class means, local elasticity and separability of a classifier while it trains.
+
+    On every step the features that enter the classifier head and the logits that leave it are added to class moments on
+    the model's device, without a host synchronisation. Every ``every_n_steps`` optimizer steps the window is evaluated
+    and logged: coefficients ``le/<model>/…`` (per optimizer step), angles ``etf/<source>/…`` (degrees) and
+    measured separability ``separation/<source>/…``. All values are in ``trainer.callback_metrics``, so
+    ``EarlyStopping`` and ``ModelCheckpoint`` can monitor them.
+
+    Source of the method: Zhang, Wang, Su, "Imitating Deep Learning Dynamics via Locally Elastic Stochastic Differential
+    Equations", NeurIPS 2021.
+
+    Args:
+        head: dotted name or module of the classifier head. By default the last linear-like layer of the forward pass
+            that fits the labels.
+        label: where the labels are in a batch: a key, an index or a callable of the batch. By default the second
+            element of a tuple or list, or the key ``label``, ``labels``, ``target``, ``targets`` or ``y``.
+        num_classes: number of classes K. By default the output width of the head.
+        class_names: K names. By default ``classes`` of the training dataset, or 0, 1, ….
+        ignore_index: integer label that is left out.
+        every_n_steps: optimizer steps of a window. By default the Trainer's ``log_every_n_steps``.
+        smoothing: windows of the local fit whose slope is α, β, γ.
+        identifiability: a mode is identifiable while its squared amplitude exceeds this many times its sampling noise.
+        confidence: coverage of the intervals.
+        figures: whether to draw heatmaps, on windows 1, 2, 3, 4, 6, 8, 12, … and the last.
+        progress_bar: whether to show γ in the progress bar.
+        summary: whether to print a table at the end.
+
+    Raises:
+        ValueError: if an argument is out of its range; at the first training batch, if head or labels are not found.
+        TypeError: if an argument has the wrong type.
+
+    >>> from lightning.pytorch import Trainer
+    >>> trainer = Trainer(callbacks=[LECallback()], logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    """
+
+    def __init__(
+        self,
+        head: str | nn.Module | None = None,
+        label: LabelSource = None,
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int | None = -100,
+        every_n_steps: int | None = None,
+        smoothing: int = 11,
+        identifiability: float = 3.0,
+        confidence: float = 0.95,
+        figures: bool = True,
+        progress_bar: bool = True,
+        summary: bool = True,
+    ) -> None:
+        super().__init__()
+        _require(num_classes is None or num_classes >= 2, "num_classes", num_classes, "at least 2")
+        _require(every_n_steps is None or every_n_steps >= 1, "every_n_steps", every_n_steps, "at least 1")
+        _require(smoothing >= 4, "smoothing", smoothing, "at least 4 windows, so that a quadratic has a residual")
+        _require(identifiability > 1, "identifiability", identifiability, "above 1")
+        _require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
+        if head is not None and not isinstance(head, str | nn.Module):
+            raise TypeError(f"Expected argument `head` to be a dotted name, a module or None, but got {head!r}.")
+        self.head = head
+        self.num_classes = num_classes
+        self.class_names = None if class_names is None else list(class_names)
+        self.every_n_steps = every_n_steps
+        self.settings = MonitorSettings(ignore_index, smoothing, identifiability, confidence)
+        self.figures = figures
+        self.progress_bar = progress_bar
+        self.summary = summary
+        self.last_record: WindowRecord | None = None
+        self._read_labels = LabelReader(label)
+        self._capture: HeadCapture | None = None
+        self._monitor: SeparationMonitor | None = None
+        self._saved_state: dict[str, Any] | None = None
+        self._names: list[str] = []
+        self._last_step = 0
+        self._told: set[str] = set()
+        self._clock = Clock()
+
+    @property
+    @override
+    def state_key(self) -> str:
+        head = type(self.head).__name__ if isinstance(self.head, nn.Module) else self.head
+        return self._generate_state_key(head=head)
+
+    @property
+    def monitor(self) -> SeparationMonitor | None:
+        """The engine with the statistics of the open window, ``None`` before the first training batch."""
+        return self._monitor
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.barebones or self._window_steps(trainer) < 1:
+            return
+        self._capture = HeadCapture(pl_module, self.head, self.num_classes)
+        self._capture.attach()
+        self._clock = Clock()
+        self._last_step = trainer.global_step
+        if self._monitor is not None and trainer.global_step < self._monitor.start_step:
+            self._monitor = None  # the callback was used before, by a Trainer that counted from the start
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._capture is not None:
+            self._capture.clear()
+            self._clock.start_step()
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._capture is None:
+            return
+        with torch.no_grad(), self._clock.updating():
+            self._update(trainer, batch)
+        step, every = trainer.global_step, self._window_steps(trainer)
+        if step // every > self._last_step // every:
+            with torch.no_grad(), self._clock.evaluating():
+                self._evaluate(trainer)
+        self._last_step = step
+        self._clock.end_step()
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._monitor is not None and self._capture is not None:
+            with torch.no_grad():
+                if self._monitor.windows == 0 and self._monitor.has_samples:
+                    self._evaluate(trainer)
+                elif self.last_record is not None and not due_for_figures(self._monitor.windows):
+                    self._draw(trainer, self.last_record)
+        self._release()
+
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.summary and trainer.is_global_zero and self.last_record is not None:
+            print(f"\n{self.summary_table()}\n", flush=True)
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._release()
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        if self._monitor is not None:
+            return {"monitor": self._monitor.state_dict()}
+        return self._saved_state or {}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._saved_state = state_dict
+        self._monitor = None
+
+    def summary_table(self) -> str:
+        """The table of the last window. Empty before the first one."""
+        return "" if self.last_record is None else summary_table(self.last_record, self._names, self._clock.cost())
+
+    def _window_steps(self, trainer: Trainer) -> int:
+        # the Trainer's attribute is set by one of its connectors, where type checkers do not see it
+        return self.every_n_steps or int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+
+    def _update(self, trainer: Trainer, batch: Any) -> None:
+        assert self._capture is not None
+        if self._monitor is None:
+            self._begin(trainer, batch)
+        elif (captured := self._capture.take()) is None:
+            self._skip("batches in which the head was not called")
+        else:
+            try:
+                features, logits, target = align(*captured, self._read_labels(batch), self._monitor.num_classes)
+            except Exception as error:
+                self._skip("batches without usable labels", str(error))
+            else:
+                self._monitor.update(features=features, logits=logits, target=target)
+
+    def _begin(self, trainer: Trainer, batch: Any) -> None:
+        """Settle head, labels and classes on the first batch in which the head is called; what is wrong raises."""
+        assert self._capture is not None
+        labels = self._read_labels(batch)
+        if self._capture.settle(labels) is None:
+            self._tell(
+                "the classifier head was not called in the first training batch, so nothing is measured. Is it another"
+                " layer (`head=`), or was the model compiled and run before the training started?"
+            )
+            return
+        captured = self._capture.take()
+        assert captured is not None
+        classes = self._capture.num_classes
+        features, logits, target = align(*captured, labels, classes)
+        self._names = self._class_names(trainer, classes)
+        monitor = SeparationMonitor(classes, self.settings)
+        monitor.start_step = trainer.global_step - 1 if trainer.global_step > self._last_step else trainer.global_step
+        if saved := (self._saved_state or {}).get("monitor"):
+            monitor.load_state_dict(saved, features.device)
+            self._saved_state = None
+        monitor.update(features=features, logits=logits, target=target)
+        self._monitor = monitor
+
+    def _class_names(self, trainer: Trainer, num_classes: int) -> list[str]:
+        if self.class_names is not None:
+            expected = f"{num_classes} names, one for each class"
+            _require(len(self.class_names) == num_classes, "class_names", self.class_names, expected)
+            return self.class_names
+        loader = trainer.train_dataloader
+        known = getattr(getattr(loader, "dataset", None), "classes", None)
+        if isinstance(known, list | tuple) and len(known) == num_classes:
+            return [str(name) for name in known]
+        return [str(k) for k in range(num_classes)]
+
+    def _evaluate(self, trainer: Trainer) -> None:
+        """Close the window and hand it on. A diagnostic that fails is told once; the training goes on."""
+        if self._monitor is None:
+            return
+        try:
+            record = self._monitor.close(trainer.global_step)
+            self.last_record = record
+            self._log(trainer, scalars(record))
+            for reason in record.skipped:
+                self._tell(f"skipped {reason}")
+            if due_for_figures(self._monitor.windows):
+                self._draw(trainer, record)
+        except Exception as error:
+            self._tell(f"a window could not be evaluated ({type(error).__name__}: {error})")
+
+    def _log(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=step)
+        trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in metrics.items()})
+        if self.progress_bar:
+            trainer.progress_bar_metrics["γ"] = metrics[f"le/{PRIMARY_MODEL}/gamma"]
+
+    def _draw(self, trainer: Trainer, record: WindowRecord) -> None:
+        if not self.figures or not trainer.is_global_zero:
+            return
+        for writer in figure_writers(trainer.loggers):
+            for source, etf in record.etf.items():
+                title = f"Cosines of class means, {source}, step {record.step:,}"
+                writer.add_figure(f"etf/{source}/cosines", cosine_figure(etf, self._names, title), record.step)
+
+    def _skip(self, reason: str, detail: str = "") -> None:
+        assert self._monitor is not None
+        self._monitor.skip(reason)
+        self._tell(f"skipped {reason}", detail)
+
+    def _tell(self, what: str, detail: str = "") -> None:
+        if what not in self._told:
+            self._told.add(what)
+            rank_zero_warn(f"LECallback: {what}{f' ({detail})' if detail else ''}.", category=DiagnosticWarning)
+
+    def _release(self) -> None:
+        if self._capture is not None:
+            self._capture.detach()
+            self._capture = None
+
+
+def _require(holds: bool, argument: str, value: object, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"Expected argument `{argument}` to be {expected}, but got {value!r}.")

@@ -1,0 +1,120 @@
+"""The table that a run ends with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from le_callback.records import Coefficients, Estimate, WindowRecord
+
+
+@dataclass(frozen=True)
+class OwnCost:
+    """Time that the callback took, on the host."""
+
+    steps: int
+    update_seconds: float
+    window_seconds: float
+    training_seconds: float  # all training steps, those of the callback included
+
+    @property
+    def share(self) -> float:
+        """Share of the training step that the callback took, figures included."""
+        own = self.update_seconds + self.window_seconds
+        return own / self.training_seconds if self.training_seconds > 0 else math.nan
+
+
+def summary_table(record: WindowRecord, class_names: Sequence[str], cost: OwnCost | None = None) -> str:
+    """What the last window says about local elasticity, geometry and separability, as text.
+
+    >>> from le_callback.monitor import SeparationMonitor
+    >>> print(summary_table(SeparationMonitor(num_classes=2).close(step=9), ["cat", "dog"]).splitlines()[0])
+    Local elasticity and separability, 2 classes, window of steps 1 to 9 (0 samples)
+    """
+    start, end = record.window
+    lines = [
+        f"Local elasticity and separability, {len(class_names)} classes, window of steps {start + 1} to {end}"
+        f" ({record.samples:,.0f} samples)",
+        "",
+        *_coefficient_rows(record.coefficients),
+        "",
+        *_geometry_rows(record, class_names),
+    ]
+    if record.missing_classes:
+        names = ", ".join(class_names[k] for k in record.missing_classes[:8])
+        more = len(record.missing_classes) - 8
+        lines.append(f"No samples in this window: {names}{f' and {more} more' if more > 0 else ''}")
+    lines += [f"Skipped {count:,} {reason}" for reason, count in record.skipped.items()]
+    if cost is not None and cost.steps:
+        lines.append(
+            f"Own time: {1e3 * cost.update_seconds / cost.steps:.2f} ms a step and"
+            f" {1e3 * cost.window_seconds / cost.steps:.2f} ms for windows and figures,"
+            f" {cost.share:.1%} of the training step"
+        )
+    return "\n".join(lines)
+
+
+def _coefficient_rows(coefficients: Mapping[str, Coefficients]) -> list[str]:
+    rows = [["", *(f"{model.split('_')[0]}-model, {model.split('_')[1]}" for model in coefficients)]]
+    values = coefficients.values()
+    rows += [
+        ["A  intra-class, cumulative", *(_number(c.A) for c in values)],
+        ["B  inter-class, cumulative", *(_number(c.B) for c in values)],
+        ["α  per step", *(_interval(c.alpha) for c in values)],
+        ["β  per step", *(_interval(c.beta) for c in values)],
+        ["γ = α − β  per step", *(_interval(c.gamma) for c in values)],
+        ["tail index of A", *(_number(c.tail_A) for c in values)],
+        ["tail index of B", *(_number(c.tail_B) for c in values)],
+        ["tail index of γ", *(_number(c.tail_gamma) for c in values)],
+        ["reference time of A, B", *(_step(c.reference_time) for c in values)],
+        ["reference time of γ", *(_step(c.gamma_reference_time) for c in values)],
+    ]
+    table = _columns(rows)
+    table += [f"{model}: {c.status}" for model, c in coefficients.items() if c.status != "ok"]
+    return table
+
+
+def _geometry_rows(record: WindowRecord, class_names: Sequence[str]) -> list[str]:
+    sources = list(record.etf)
+    if not sources:
+        return ["No two classes with samples in this window: no angles, no separability."]
+    etf, separation = record.etf, record.separation
+    ideal = next(iter(etf.values())).ideal
+    rows = [
+        ["", *sources],
+        [f"ETF angle (ideal {ideal:.1f}°)", *(f"{etf[s].mean:.1f}° ± {etf[s].deviation:.1f}°" for s in sources)],
+        ["smallest angle", *(f"{etf[s].smallest:.1f}°  {_pair(etf[s].pair, class_names)}" for s in sources)],
+        ["variation of norms", *(_number(etf[s].norm_variation) for s in sources)],
+        [
+            "smallest discriminability",
+            *(f"{_number(separation[s].discriminability)}  {_pair(separation[s].pair, class_names)}" for s in sources),
+        ],
+        ["nearest-class-mean accuracy", *(_number(separation[s].nearest_mean_accuracy) for s in sources)],
+    ]
+    table = _columns(rows)
+    table += [f"{s}: too few dimensions for a simplex ETF of all classes" for s in sources if not etf[s].attainable]
+    return table
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _pair(pair: tuple[int, int] | None, class_names: Sequence[str]) -> str:
+    return "" if pair is None else f"{class_names[pair[0]]} / {class_names[pair[1]]}"
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4g}"
+
+
+def _step(value: float) -> str:
+    return "–" if math.isnan(value) else f"step {value:.0f}"
+
+
+def _interval(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return "–"
+    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
