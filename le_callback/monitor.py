@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,17 +17,15 @@ from le_callback.coefficients import CoefficientTracker, read_modes
 from le_callback.collapse import etf_angles
 from le_callback.models import IModel, LEModel, LModel
 from le_callback.records import Coefficients, EtfAngles, Separation, WindowRecord
-from le_callback.samples import SampleBuffer
 from le_callback.separation import measure_separation
 from le_callback.statistics import (
     ClassStatistics,
-    MomentState,
     class_statistics,
     empty_moments,
     initial_reference,
-    next_reference,
     update_moments,
 )
+from le_callback.window import ClassWindow
 
 MODELS: tuple[tuple[LEModel, str], ...] = ((IModel(), "features"), (IModel(), "logits"), (LModel(), "logits"))
 MAX_PAIRED_CLASSES = 1024  # pairwise quantities of more classes are taken on an evenly spaced subset
@@ -41,26 +39,6 @@ class MonitorSettings:
     smoothing: int = 11
     identifiability: float = 3.0
     confidence: float = 0.95
-
-
-@dataclass
-class SourceWindow:
-    """One source of features within the open window."""
-
-    moments: MomentState
-    buffer: SampleBuffer
-    has_previous_means: bool = False
-
-    def update(self, features: Tensor, target: Tensor, ignore_index: int | None) -> None:
-        """Add samples (N, p); no host synchronisation."""
-        update_moments(self.moments, features, target, ignore_index)
-        self.buffer.add(features, target, ignore_index)
-
-    def advance(self) -> None:
-        """Open the next window about the means of this one."""
-        self.has_previous_means = self.has_previous_means or bool((self.moments.weight > 0).any())
-        self.moments = empty_moments(next_reference(self.moments))
-        self.buffer.clear()
 
 
 class SeparationMonitor:
@@ -87,7 +65,7 @@ class SeparationMonitor:
         self.windows = 0
         self.seen = torch.zeros(num_classes, dtype=torch.bool)
         self.skipped: Counter[str] = Counter()
-        self.sources: dict[str, SourceWindow] = {}
+        self.window: ClassWindow | None = None
         s = self.settings
         self.trackers = {
             f"{model.name}_{source}": CoefficientTracker(
@@ -99,7 +77,7 @@ class SeparationMonitor:
     @property
     def has_samples(self) -> bool:
         """Whether the open window was updated."""
-        return any(source.buffer.filled for source in self.sources.values())
+        return self.window is not None and not self.window.empty
 
     def update(self, *, features: Tensor, logits: Tensor, target: Tensor) -> None:
         """Add a batch: ``features`` (N, p), ``logits`` (N, K), ``target`` (N,) labels or (N, K) class weights.
@@ -107,34 +85,29 @@ class SeparationMonitor:
         A batch of another width than the first is left out and counted.
         """
         batch = {"features": features, "logits": logits}
-        if not self.sources:
-            self.sources = {name: self._open(x) for name, x in batch.items()}
-        if any(x.shape[1] != self.sources[name].moments.reference.shape[1] for name, x in batch.items()):
+        if self.window is None:
+            self.window = ClassWindow.for_batch(batch, self.num_classes, self.settings.ignore_index)
+        if self.window.accepts(batch):
+            self.window.update(batch, target)
+        else:
             self.skip("batches whose feature width changed")
-            return
-        for name, x in batch.items():
-            self.sources[name].update(x, target, self.settings.ignore_index)
 
     def skip(self, reason: str, count: int = 1) -> None:
         """Count something that was left out; ``reason`` completes the sentence 'skipped 3 …'."""
         self.skipped[reason] += count
 
-    def _open(self, x: Tensor) -> SourceWindow:
-        reference = initial_reference(x, self.num_classes)
-        return SourceWindow(empty_moments(reference), SampleBuffer.like(reference))
-
     def close(self, step: int) -> WindowRecord:
         """Evaluate the window that ends with optimizer step ``step`` and open the next; synchronises."""
         # features of the i-th step are those before its update, hence the −1
         time = max(0.0, (self.start_step + step - 1) / 2)
-        statistics = {name: class_statistics(source.moments) for name, source in self.sources.items()}
+        statistics = {name: self.window.statistics(name) for name in self.window.moments} if self.window else {}
         etf: dict[str, EtfAngles] = {}
         separation: dict[str, Separation] = {}
-        for name, source in self.sources.items():
-            paired = _paired_classes(statistics[name].seen)
+        for name, moments in statistics.items():
+            paired = _paired_classes(moments.seen)
             if len(paired) >= 2:
-                etf[name] = etf_angles(_wide(statistics[name].mean[paired]), paired.tolist())
-                separation[name] = _separation(source, statistics[name], paired, self.num_classes)
+                etf[name] = etf_angles(_wide(moments.mean[paired]), paired.tolist())
+                separation[name] = self._separation(name, moments, paired)
         coefficients = {
             f"{model.name}_{source}": self._coefficients(model, source, statistics, time) for model, source in MODELS
         }
@@ -148,8 +121,8 @@ class SeparationMonitor:
             coefficients=coefficients,
             skipped=dict(self.skipped),
         )
-        for source in self.sources.values():
-            source.advance()
+        if self.window:
+            self.window.advance()
         self.start_step = step
         self.windows += 1
         return record
@@ -158,7 +131,8 @@ class SeparationMonitor:
         """Book what the window's counters say; returns the classes without samples."""
         if statistics is None:
             return tuple(range(self.num_classes))
-        moments = self.sources["features"].moments
+        assert self.window is not None
+        moments = self.window.moments["features"]
         for reason, counter in (
             ("samples with features that are not finite", moments.nonfinite),
             ("samples with a label outside the classes", moments.mislabelled),
@@ -178,8 +152,31 @@ class SeparationMonitor:
         moments = statistics[source]
         noise = moments.mean_noise
         if not isinstance(model, IModel):
-            noise = _own_direction_noise(model, self.sources[source].buffer, moments, self.num_classes)
+            noise = self._own_direction_noise(model, source, moments)
         return tracker.add(time, read_modes(model, _wide(moments.mean), _wide(noise), self.num_classes))
+
+    def _separation(self, source: str, statistics: ClassStatistics, paired: Tensor) -> Separation:
+        assert self.window is not None
+        features, labels = self.window.samples(source)
+        previous = self.window.previous_means(source)
+        means = statistics.mean
+        if len(paired) < self.num_classes:
+            position = torch.full((self.num_classes,), -1, dtype=torch.long, device=labels.device)
+            position[paired] = torch.arange(len(paired), device=labels.device)
+            labels = position[labels]
+            features, labels = features[labels >= 0], labels[labels >= 0]
+            means, previous = means[paired], None if previous is None else previous[paired]
+        return measure_separation(features, labels, means, previous, paired.tolist())
+
+    def _own_direction_noise(self, model: LEModel, source: str, statistics: ClassStatistics) -> Tensor:
+        """Expected squared error (K,) of each class's coordinates, from the retained samples of the window."""
+        assert self.window is not None
+        samples, labels = self.window.samples(source)
+        z = model.sample_coordinates(samples, labels)
+        moments = empty_moments(initial_reference(z, self.num_classes))
+        update_moments(moments, z, labels)
+        per_sample = statistics.mean_noise / statistics.variance  # Σw²/W²
+        return class_statistics(moments).variance * per_sample
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as CPU tensors and plain values, loadable with ``weights_only=True``."""
@@ -190,7 +187,7 @@ class SeparationMonitor:
             "seen": self.seen.clone(),
             "skipped": dict(self.skipped),
             "trackers": {name: tracker.state_dict() for name, tracker in self.trackers.items()},
-            "sources": {name: _source_state(source) for name, source in self.sources.items()},
+            "window": self.window.state_dict() if self.window else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
@@ -206,7 +203,8 @@ class SeparationMonitor:
         self.skipped = Counter(state["skipped"])
         for name, saved in state["trackers"].items():
             self.trackers[name].load_state_dict(saved)
-        self.sources = {name: _load_source(saved, device) for name, saved in state["sources"].items()}
+        window = state["window"]
+        self.window = ClassWindow.from_state(window, self.settings.ignore_index, device) if window else None
 
 
 def _paired_classes(seen: Tensor) -> Tensor:
@@ -218,43 +216,3 @@ def _paired_classes(seen: Tensor) -> Tensor:
 def _wide(x: Tensor) -> Tensor:
     """Double precision on the host where that is cheap; large tensors stay where they are."""
     return x.cpu().double() if x.numel() <= 2**20 else x
-
-
-def _separation(source: SourceWindow, statistics: ClassStatistics, paired: Tensor, num_classes: int) -> Separation:
-    features, labels = source.buffer.samples(num_classes)
-    position = torch.full((num_classes,), -1, dtype=torch.long, device=labels.device)
-    position[paired] = torch.arange(len(paired), device=labels.device)
-    chosen = position[labels]
-    features, chosen = features[chosen >= 0], chosen[chosen >= 0]
-    previous = source.moments.reference[paired] if source.has_previous_means else None
-    return measure_separation(features, chosen, statistics.mean[paired], previous, paired.tolist())
-
-
-def _own_direction_noise(model: LEModel, buffer: SampleBuffer, statistics: ClassStatistics, num_classes: int) -> Tensor:
-    """Expected squared error (K,) of each class's coordinates, from the retained samples of the window."""
-    features, labels = buffer.samples(num_classes)
-    z = model.sample_coordinates(features, labels)
-    moments = empty_moments(initial_reference(z, num_classes))
-    update_moments(moments, z, labels)
-    per_sample = statistics.mean_noise / statistics.variance  # Σw²/W²
-    return class_statistics(moments).variance * per_sample
-
-
-def _source_state(source: SourceWindow) -> dict[str, Any]:
-    buffer = source.buffer
-    return {
-        "moments": {f.name: getattr(source.moments, f.name).cpu().clone() for f in fields(MomentState)},
-        "features": buffer.features[: buffer.filled].cpu().clone(),
-        "labels": buffer.labels[: buffer.filled].cpu().clone(),
-        "cursor": buffer.cursor,
-        "has_previous_means": source.has_previous_means,
-    }
-
-
-def _load_source(state: Mapping[str, Any], device: torch.device | str) -> SourceWindow:
-    moments = MomentState(**{name: tensor.to(device, copy=True) for name, tensor in state["moments"].items()})
-    buffer = SampleBuffer.like(moments.reference)
-    buffer.filled, buffer.cursor = len(state["labels"]), state["cursor"]
-    buffer.features[: buffer.filled] = state["features"].to(device)
-    buffer.labels[: buffer.filled] = state["labels"].to(device)
-    return SourceWindow(moments, buffer, state["has_previous_means"])

@@ -1,0 +1,164 @@
+"""The samples of one window: recent rows kept for its end, all of them added to class moments in large pieces.
+
+K classes, N samples of a batch, R rows of the ring. A step costs one copy a source; the moment kernels run on many
+steps at once, when enough bytes are pending. Positions are known on the host, so nothing synchronises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from le_callback.statistics import (
+    ClassStatistics,
+    MomentState,
+    class_statistics,
+    empty_moments,
+    initial_reference,
+    next_reference,
+    update_moments,
+)
+
+RING_BYTES = 8 * 2**20  # of each source
+PENDING_BYTES = 2**20  # about what stays in a processor's cache
+ROWS_PER_CLASS, MIN_ROWS, MAX_ROWS = 4, 1024, 4096
+
+
+class ClassWindow:
+    """Class moments of several feature sources with common labels, and the window's most recent samples.
+
+    Args:
+        references: the means (K, p) to sum about, by source. They fix widths, dtypes and device.
+        ignore_index: integer label that is left out.
+
+    >>> x = torch.tensor([[0.0], [2.0], [9.0]])
+    >>> window = ClassWindow.for_batch({"features": x}, num_classes=2)
+    >>> window.update({"features": x}, torch.tensor([0, 0, 1]))
+    >>> window.statistics("features").mean.flatten()
+    tensor([1., 9.])
+    """
+
+    def __init__(self, references: Mapping[str, Tensor], ignore_index: int | None = None) -> None:
+        first = next(iter(references.values()))
+        self.num_classes = first.shape[0]
+        self.ignore_index = ignore_index
+        self.has_previous_means = False
+        self.moments = {name: empty_moments(reference) for name, reference in references.items()}
+        row_bytes = max(r.shape[1] * r.element_size() for r in references.values())
+        wanted = min(MAX_ROWS, max(MIN_ROWS, ROWS_PER_CLASS * self.num_classes))
+        self._capacity = max(1, min(wanted, RING_BYTES // row_bytes))
+        self._pending_rows = max(1, min(self._capacity, PENDING_BYTES // row_bytes))
+        self._rows = {name: r.new_zeros(self._capacity, r.shape[1]) for name, r in references.items()}
+        self._labels = torch.full((self._capacity,), -1, dtype=torch.long, device=first.device)
+        self._filled = self._cursor = self._accumulated = 0
+
+    @classmethod
+    def for_batch(cls, batch: Mapping[str, Tensor], num_classes: int, ignore_index: int | None = None) -> ClassWindow:
+        """An empty window for samples like those of a first batch, (N, p) by source."""
+        return cls({name: initial_reference(x, num_classes) for name, x in batch.items()}, ignore_index)
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Any], ignore_index: int | None = None, device: torch.device | str = "cpu"
+    ) -> ClassWindow:
+        """The window that ``state_dict`` was taken of, on ``device``."""
+        moments = {
+            name: MomentState(**{key: tensor.to(device, copy=True) for key, tensor in saved.items()})
+            for name, saved in state["moments"].items()
+        }
+        window = cls({name: m.reference for name, m in moments.items()}, ignore_index)
+        window.moments = moments
+        window.has_previous_means = state["has_previous_means"]
+        window._filled, window._cursor = state["filled"], state["cursor"]
+        window._accumulated = state["accumulated"]
+        window._labels[: window._filled] = state["labels"].to(device)
+        for name, rows in state["rows"].items():
+            window._rows[name][: window._filled] = rows.to(device)
+        return window
+
+    @property
+    def empty(self) -> bool:
+        """Whether no batch was added since the window was opened."""
+        return self._filled == 0
+
+    def accepts(self, batch: Mapping[str, Tensor]) -> bool:
+        """Whether a batch has the widths of the first."""
+        return all(x.shape[1] == self._rows[name].shape[1] for name, x in batch.items())
+
+    def update(self, batch: Mapping[str, Tensor], target: Tensor) -> None:
+        """Add samples, without a host synchronisation.
+
+        Args:
+            batch: (N, p) by source.
+            target: integer labels (N,) or class weights (N, K).
+        """
+        labels = target if target.ndim == 1 else target.argmax(1)
+        done, n = 0, len(target)
+        while done < n:
+            take = min(n - done, self._capacity - self._cursor)
+            stop = self._cursor + take
+            for name, x in batch.items():
+                self._rows[name][self._cursor : stop] = x[done : done + take]
+            self._labels[self._cursor : stop] = labels[done : done + take]
+            if target.ndim > 1:
+                # weights are not kept, so these rows are added at once
+                self._accumulate(self._cursor)
+                for name, x in batch.items():
+                    update_moments(self.moments[name], x[done : done + take], target[done : done + take])
+                self._accumulated = stop
+            self._cursor, done = stop, done + take
+            self._filled = max(self._filled, stop)
+            if stop - self._accumulated >= self._pending_rows or stop == self._capacity:
+                self._accumulate(stop)
+            if stop == self._capacity:
+                self._cursor = self._accumulated = 0
+
+    def _accumulate(self, stop: int) -> None:
+        if stop > self._accumulated:
+            rows = slice(self._accumulated, stop)
+            for name, moments in self.moments.items():
+                update_moments(moments, self._rows[name][rows], self._labels[rows], self.ignore_index)
+        self._accumulated = stop
+
+    def statistics(self, source: str) -> ClassStatistics:
+        """Class moments of all samples of the window."""
+        self._accumulate(self._cursor)
+        return class_statistics(self.moments[source])
+
+    def samples(self, source: str) -> tuple[Tensor, Tensor]:
+        """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises."""
+        x, labels = self._rows[source][: self._filled], self._labels[: self._filled]
+        keep = (labels >= 0) & (labels < self.num_classes) & x.sum(1).isfinite()
+        if self.ignore_index is not None:
+            keep &= labels != self.ignore_index
+        return (x, labels) if bool(keep.all()) else (x[keep], labels[keep])
+
+    def previous_means(self, source: str) -> Tensor | None:
+        """The class means (K, p) of the window before; ``None`` in the first window."""
+        return self.moments[source].reference if self.has_previous_means else None
+
+    def advance(self) -> None:
+        """Open the next window about the means of this one."""
+        self._accumulate(self._cursor)
+        self.has_previous_means = self.has_previous_means or not self.empty
+        self.moments = {name: empty_moments(next_reference(m)) for name, m in self.moments.items()}
+        self._filled = self._cursor = self._accumulated = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """CPU tensors and plain values. Pending rows stay pending, so that sums are rounded as without a stop."""
+        return {
+            "moments": {
+                name: {f.name: getattr(m, f.name).cpu().clone() for f in fields(MomentState)}
+                for name, m in self.moments.items()
+            },
+            "rows": {name: rows[: self._filled].cpu().clone() for name, rows in self._rows.items()},
+            "labels": self._labels[: self._filled].cpu().clone(),
+            "filled": self._filled,
+            "cursor": self._cursor,
+            "accumulated": self._accumulated,
+            "has_previous_means": self.has_previous_means,
+        }
