@@ -47,6 +47,7 @@ class Classifier(LightningModule):
 
 
 def main(argv: list[str] | None = None) -> LECallback:
+    """Train, print the table, return the callback."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--logdir", type=Path, default=Path("runs"))

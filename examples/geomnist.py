@@ -45,7 +45,7 @@ class GeoMNIST(Dataset[tuple[Tensor, int]]):
 
 def draw(shape: str, rng: np.random.Generator) -> Floats:
     """One image (32, 32) with values in 0..1: the shape's area in each pixel, then a Gaussian blur."""
-    half, aspect = rng.uniform(6, 12), rng.uniform(0.5, 1.0)
+    half, aspect = rng.uniform(7, 12), rng.uniform(0.6, 1.0)
     angle, centre = rng.uniform(0, 2 * np.pi), SIZE / 2 + rng.uniform(-3, 3, size=2)
     fine = (np.arange(SIZE * _SUPERSAMPLING) + 0.5) / _SUPERSAMPLING
     y, x = np.meshgrid(fine - centre[0], fine - centre[1], indexing="ij")
@@ -53,7 +53,7 @@ def draw(shape: str, rng: np.random.Generator) -> Floats:
     v = (np.cos(angle) * y - np.sin(angle) * x) / (half * aspect)
     inside = _inside(shape, u, v)
     pixels = inside.reshape(SIZE, _SUPERSAMPLING, SIZE, _SUPERSAMPLING).mean((1, 3))
-    return np.asarray(gaussian_filter(pixels, sigma=rng.uniform(0.3, 1.2)))
+    return np.asarray(gaussian_filter(pixels, sigma=rng.uniform(0.3, 0.9)))
 
 
 def _inside(shape: str, u: Floats, v: Floats) -> NDArray[np.bool_]:

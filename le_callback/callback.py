@@ -50,7 +50,7 @@ class LECallback(Callback):
         smoothing: windows of the local fit whose slope is α, β, γ.
         identifiability: a mode is identifiable while its squared amplitude exceeds this many times its sampling noise.
         confidence: coverage of the intervals.
-        figures: whether to draw heatmaps, on windows 1, 2, 3, 4, 6, 8, 12, … and the last.
+        figures: whether to draw heatmaps, on windows 1, 2, 4, 8, … and the last.
         progress_bar: whether to show γ in the progress bar.
         summary: whether to print a table at the end.
 
@@ -256,12 +256,11 @@ class LECallback(Callback):
             trainer.progress_bar_metrics["γ"] = metrics[f"le/{PRIMARY_MODEL}/gamma"]
 
     def _draw(self, trainer: Trainer, record: WindowRecord) -> None:
-        if not self.figures or not trainer.is_global_zero:
+        if not (self.figures and record.etf and trainer.is_global_zero):
             return
         for writer in figure_writers(trainer.loggers):
-            for source, etf in record.etf.items():
-                title = f"Cosines of class means, {source}, step {record.step:,}"
-                writer.add_figure(f"etf/{source}/cosines", cosine_figure(etf, self._names, title), record.step)
+            figure = cosine_figure(record.etf, self._names, f"Cosines of class means, step {record.step:,}")
+            writer.add_figure("etf/cosines", figure, record.step)
 
     def _skip(self, reason: str, detail: str = "") -> None:
         assert self._monitor is not None

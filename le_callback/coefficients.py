@@ -137,7 +137,7 @@ class BoundedSeries:
             self.stride *= 2
 
 
-def tail_index(series: BoundedSeries, tail: float = 0.1) -> float:
+def tail_index(series: BoundedSeries, tail: float = 0.1, either_sign: bool = False) -> float:
     """Tail index of a coefficient from its cumulative: 1 − avg over the last tenth of log A(t)/log(1 + t).
 
     If α ~ t^(−r) with r < 1 then A ~ t^(1−r) and the index tends to r; below 1 classes separate (paper, section 3).
@@ -146,9 +146,10 @@ def tail_index(series: BoundedSeries, tail: float = 0.1) -> float:
     Args:
         series: the cumulative coefficient.
         tail: share of the time from the last point backwards that is averaged over.
+        either_sign: take the magnitude of a cumulative that is negative throughout the tail, as B usually is.
 
     Returns:
-        The index, NaN where the cumulative is not positive throughout the tail.
+        The index, NaN where the cumulative does not keep its sign throughout the tail.
 
     >>> s = BoundedSeries(times=[98.0, 99.0], values=[10.0, 10.0])
     >>> round(tail_index(s), 6)
@@ -158,6 +159,8 @@ def tail_index(series: BoundedSeries, tail: float = 0.1) -> float:
         return NAN
     times, values = np.asarray(series.times), np.asarray(series.values)
     late = (times >= (1 - tail) * times[-1]) & (times > 0)
+    if either_sign and (values[late] < 0).all():
+        values = -values
     if not late.any() or (values[late] <= 0).any():
         return NAN
     return float(1 - np.mean(np.log(values[late]) / np.log1p(times[late])))
@@ -239,7 +242,7 @@ class CoefficientTracker:
             beta=self._slope([(t, B) for t, _, B in both]) if current else Estimate.unknown(),
             gamma=self._slope(gamma_points) if gamma_current else Estimate.unknown(),
             tail_A=tail_index(self._series["A"]),
-            tail_B=tail_index(self._series["B"]),
+            tail_B=tail_index(self._series["B"], either_sign=True),
             tail_gamma=tail_index(self._series["gamma"]),
             reference_time=self._origin[0] if self._origin else NAN,
             gamma_reference_time=gamma_reference[0] if gamma_reference else NAN,

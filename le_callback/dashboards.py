@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +10,13 @@ import numpy as np
 from le_callback.records import NAN, EtfAngles, WindowRecord
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
 SOURCES = ("features", "logits")
 _MAX_NAMED_CLASSES = 40
+_MAX_WRITTEN_CLASSES = 12
 
 
 def scalars(record: WindowRecord) -> dict[str, float]:
@@ -60,41 +63,52 @@ def scalars(record: WindowRecord) -> dict[str, float]:
     return values
 
 
-def cosine_figure(etf: EtfAngles, class_names: Sequence[str], title: str) -> Figure:
-    """Heatmap of the cosines between centred class means; white is the cosine of a simplex ETF, −1/(K−1).
+def cosine_figure(etf: Mapping[str, EtfAngles], class_names: Sequence[str], title: str) -> Figure:
+    """Heatmaps of the cosines between centred class means; white is the cosine of a simplex ETF, −1/(K−1).
 
     Args:
-        etf: the angles of one source.
+        etf: the angles by source, one panel each.
         class_names: (K,) names of all classes.
         title: what the figure shows.
     """
     from matplotlib.colors import TwoSlopeNorm
     from matplotlib.figure import Figure
 
-    K = len(etf.classes)
-    ideal = float(np.cos(np.radians(etf.ideal)))
-    named = K <= _MAX_NAMED_CLASSES
-    side = min(10.0, 3.2 + 0.45 * K) if named else 7.0
-    figure = Figure(figsize=(side + 1.2, side), layout="constrained")
-    axes = figure.subplots()
-    norm = TwoSlopeNorm(vcenter=min(ideal, -1e-3) if ideal > -1 else -0.999, vmin=-1, vmax=1)
-    image = axes.imshow(etf.cosines, norm=norm, cmap="RdBu_r")
-    bar = figure.colorbar(image, ax=axes, shrink=0.85)
-    bar.set_label(f"cosine (white: ETF, {ideal:.2f})")
-    if named:
-        names = [class_names[k] for k in etf.classes]
-        axes.set_xticks(range(K), names, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(K), names)
-    else:
-        axes.set_xlabel("class")
-        axes.set_ylabel("class")
-    if K <= 12:
-        for (row, column), cosine in np.ndenumerate(etf.cosines):
+    first = next(iter(etf.values()))
+    K = len(first.classes)
+    centre = float(np.clip(np.cos(np.radians(first.ideal)), -0.999, -0.001))
+    norm = TwoSlopeNorm(vcenter=centre, vmin=-1, vmax=1)
+    side = min(8.0, 3.0 + 0.4 * K) if K <= _MAX_NAMED_CLASSES else 6.0
+    figure = Figure(figsize=(side * len(etf) + 0.8, side + 0.6), dpi=80, layout="constrained")
+    panels = figure.subplots(1, len(etf), squeeze=False)[0]
+    for axes, (source, angles) in zip(panels, etf.items(), strict=True):
+        image = axes.imshow(
+            np.ma.masked_where(np.eye(len(angles.classes), dtype=bool), angles.cosines), norm=norm, cmap="RdBu_r"
+        )
+        axes.set_facecolor("0.85")
+        pair = " / ".join(class_names[k] for k in angles.pair)
+        axes.set_title(f"{source}: smallest angle {angles.smallest:.1f}°\n{pair}", fontsize=10)
+        _label_cells(axes, angles, class_names, norm)
+    bar = figure.colorbar(image, ax=list(panels), shrink=0.85)
+    bar.set_label(f"cosine (white: ETF, {centre:.2f}, {first.ideal:.1f}°)")
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _label_cells(axes: Axes, angles: EtfAngles, class_names: Sequence[str], norm: Normalize) -> None:
+    K = len(angles.classes)
+    if K > _MAX_NAMED_CLASSES:
+        axes.set(xlabel="class", ylabel="class")
+        return
+    names = [class_names[k] for k in angles.classes]
+    axes.set_xticks(range(K), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(K), names)
+    if K > _MAX_WRITTEN_CLASSES:
+        return
+    for (row, column), cosine in np.ndenumerate(angles.cosines):
+        if row != column:
             dark = abs(float(norm(cosine)) - 0.5) > 0.35
             axes.text(column, row, f"{cosine:.2f}", ha="center", va="center", color="white" if dark else "black")
-    pair = " and ".join(class_names[k] for k in etf.pair)
-    axes.set_title(f"{title}\nsmallest angle {etf.smallest:.1f}° ({pair}), ETF {etf.ideal:.1f}°", fontsize=10)
-    return figure
 
 
 def figure_writers(loggers: Sequence[Any]) -> Iterator[Any]:
@@ -106,10 +120,9 @@ def figure_writers(loggers: Sequence[Any]) -> Iterator[Any]:
 
 
 def due_for_figures(window: int) -> bool:
-    """Whether the ``window``-th window (from 1) draws: 1, 2, 3, 4, 6, 8, 12, 16, 24, … so that cost stays logarithmic.
+    """Whether the ``window``-th window (from 1) draws: 1, 2, 4, 8, …, so that the cost of a long run stays small.
 
     >>> [w for w in range(1, 40) if due_for_figures(w)]
-    [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
+    [1, 2, 4, 8, 16, 32]
     """
-    odd = window // (window & -window)
-    return odd == 1 or odd == 3
+    return window > 0 and window & (window - 1) == 0
