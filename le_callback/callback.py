@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ class LECallback(Callback):
         smoothing: windows of the local fit whose slope is α, β, γ.
         identifiability: a mode is identifiable while its squared amplitude exceeds this many times its sampling noise.
         confidence: coverage of the intervals.
-        figures: whether to draw heatmaps, on windows 1, 2, 4, 8, … and the last.
+        figures: whether to draw heatmaps, on windows 1, 4, 16, 64, … and the last.
         progress_bar: whether to show γ in the progress bar.
         summary: whether to print a table at the end.
 
@@ -100,6 +101,7 @@ class LECallback(Callback):
         self._saved_state: dict[str, Any] | None = None
         self._names: list[str] = []
         self._last_step = 0
+        self._settled = False
         self._told: set[str] = set()
         self._clock = Clock()
 
@@ -122,6 +124,7 @@ class LECallback(Callback):
         self._capture.attach()
         self._clock = Clock()
         self._last_step = trainer.global_step
+        self._settled = False
         if self._monitor is not None and trainer.global_step < self._monitor.start_step:
             self._monitor = None  # the callback was used before, by a Trainer that counted from the start
 
@@ -141,7 +144,7 @@ class LECallback(Callback):
             self._update(trainer, batch)
         step, every = trainer.global_step, self._window_steps(trainer)
         if step // every > self._last_step // every:
-            with torch.no_grad(), self._clock.evaluating():
+            with torch.no_grad():
                 self._evaluate(trainer)
         self._last_step = step
         self._clock.end_step()
@@ -149,11 +152,11 @@ class LECallback(Callback):
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._monitor is not None and self._capture is not None:
-            with torch.no_grad():
-                if self._monitor.windows == 0 and self._monitor.has_samples:
+            if self._monitor.windows == 0 and self._monitor.has_samples:
+                with torch.no_grad():
                     self._evaluate(trainer)
-                elif self.last_record is not None and not due_for_figures(self._monitor.windows):
-                    self._draw(trainer, self.last_record)
+            elif not due_for_figures(self._monitor.windows):
+                self._draw(trainer)
         self._release()
 
     @override
@@ -186,20 +189,22 @@ class LECallback(Callback):
 
     def _update(self, trainer: Trainer, batch: Any) -> None:
         assert self._capture is not None
-        if self._monitor is None:
-            self._begin(trainer, batch)
-        elif (captured := self._capture.take()) is None:
+        if not self._settled:
+            self._settle(trainer, batch)
+        if self._monitor is None or not self._settled:
+            return
+        if (captured := self._capture.take()) is None:
             self._skip("batches in which the head was not called")
+            return
+        try:
+            features, logits, target = align(*captured, self._read_labels(batch), self._monitor.num_classes)
+        except Exception as error:
+            self._skip("batches without usable labels", str(error))
         else:
-            try:
-                features, logits, target = align(*captured, self._read_labels(batch), self._monitor.num_classes)
-            except Exception as error:
-                self._skip("batches without usable labels", str(error))
-            else:
-                self._monitor.update(features=features, logits=logits, target=target)
+            self._monitor.update(features=features, logits=logits, target=target)
 
-    def _begin(self, trainer: Trainer, batch: Any) -> None:
-        """Settle head, labels and classes on the first batch in which the head is called; what is wrong raises."""
+    def _settle(self, trainer: Trainer, batch: Any) -> None:
+        """Decide on head and classes on the first batch in which the head is called; what is wrong raises."""
         assert self._capture is not None
         labels = self._read_labels(batch)
         if self._capture.settle(labels) is None:
@@ -211,15 +216,21 @@ class LECallback(Callback):
         captured = self._capture.take()
         assert captured is not None
         classes = self._capture.num_classes
-        features, logits, target = align(*captured, labels, classes)
+        features, logits, _ = align(*captured, labels, classes)
         self._names = self._class_names(trainer, classes)
-        monitor = SeparationMonitor(classes, self.settings)
-        monitor.start_step = trainer.global_step - 1 if trainer.global_step > self._last_step else trainer.global_step
-        if saved := (self._saved_state or {}).get("monitor"):
-            monitor.load_state_dict(saved, features.device)
-            self._saved_state = None
-        monitor.update(features=features, logits=logits, target=target)
-        self._monitor = monitor
+        if self._monitor is None or not self._monitor.fits(features=features, logits=logits, num_classes=classes):
+            self._monitor = self._new_monitor(trainer, classes, features.device)
+        self._settled = True
+
+    def _new_monitor(self, trainer: Trainer, num_classes: int, device: torch.device) -> SeparationMonitor:
+        monitor = SeparationMonitor(num_classes, self.settings)
+        monitor.start_step = self._last_step
+        saved, self._saved_state = self._saved_state, None
+        if saved and saved["monitor"]["num_classes"] == num_classes:
+            monitor.load_state_dict(saved["monitor"], device)
+        elif saved:
+            self._tell("the saved state belongs to another number of classes; starting anew")
+        return monitor
 
     def _class_names(self, trainer: Trainer, num_classes: int) -> list[str]:
         if self.class_names is not None:
@@ -233,19 +244,25 @@ class LECallback(Callback):
         return [str(k) for k in range(num_classes)]
 
     def _evaluate(self, trainer: Trainer) -> None:
-        """Close the window and hand it on. A diagnostic that fails is told once; the training goes on."""
+        """Close the window and hand it on."""
         if self._monitor is None:
             return
-        try:
+        with self._surviving("a window could not be evaluated"), self._clock.evaluating():
             record = self._monitor.close(trainer.global_step)
             self.last_record = record
             self._log(trainer, scalars(record))
             for reason in record.skipped:
                 self._tell(f"skipped {reason}")
-            if due_for_figures(self._monitor.windows):
-                self._draw(trainer, record)
+        if due_for_figures(self._monitor.windows):
+            self._draw(trainer)
+
+    @contextmanager
+    def _surviving(self, what: str) -> Iterator[None]:
+        """A diagnostic that fails is told once; the training goes on."""
+        try:
+            yield
         except Exception as error:
-            self._tell(f"a window could not be evaluated ({type(error).__name__}: {error})")
+            self._tell(what, f"{type(error).__name__}: {error}")
 
     def _log(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         step = trainer.fit_loop.epoch_loop._batches_that_stepped
@@ -255,12 +272,14 @@ class LECallback(Callback):
         if self.progress_bar:
             trainer.progress_bar_metrics["γ"] = metrics[f"le/{PRIMARY_MODEL}/gamma"]
 
-    def _draw(self, trainer: Trainer, record: WindowRecord) -> None:
-        if not (self.figures and record.etf and trainer.is_global_zero):
+    def _draw(self, trainer: Trainer) -> None:
+        record = self.last_record
+        if record is None or not (self.figures and record.etf and trainer.is_global_zero):
             return
-        for writer in figure_writers(trainer.loggers):
-            figure = cosine_figure(record.etf, self._names, f"Cosines of class means, step {record.step:,}")
-            writer.add_figure("etf/cosines", figure, record.step)
+        with self._surviving("a figure could not be drawn"), self._clock.drawing():
+            for writer in figure_writers(trainer.loggers):
+                figure = cosine_figure(record.etf, self._names, f"Cosines of class means, step {record.step:,}")
+                writer.add_figure("etf/cosines", figure, record.step)
 
     def _skip(self, reason: str, detail: str = "") -> None:
         assert self._monitor is not None

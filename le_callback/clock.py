@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from le_callback.summary import OwnCost
 
@@ -14,7 +14,8 @@ class Clock:
 
     def __init__(self) -> None:
         self._steps = 0
-        self._update = self._window = self._training = 0.0
+        self._training = 0.0
+        self._seconds = dict.fromkeys(("update", "window", "figures"), 0.0)
         self._step_began: float | None = None
 
     def start_step(self) -> None:
@@ -27,24 +28,27 @@ class Clock:
             self._training += time.perf_counter() - self._step_began
             self._steps += 1
 
-    @contextmanager
-    def updating(self) -> Iterator[None]:
+    def updating(self) -> AbstractContextManager[None]:
         """Times the update of one step."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._update += time.perf_counter() - began
+        return self._timing("update")
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Times the evaluation and logging of one window."""
+        return self._timing("window")
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """Times the figures of one window."""
+        return self._timing("figures")
 
     @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Times the evaluation of one window."""
+    def _timing(self, part: str) -> Iterator[None]:
         began = time.perf_counter()
         try:
             yield
         finally:
-            self._window += time.perf_counter() - began
+            self._seconds[part] += time.perf_counter() - began
 
     def cost(self) -> OwnCost:
         """The totals so far."""
-        return OwnCost(self._steps, self._update, self._window, self._training)
+        own = self._seconds
+        return OwnCost(self._steps, own["update"], own["window"], own["figures"], self._training)

@@ -78,7 +78,7 @@ def cosine_figure(etf: Mapping[str, EtfAngles], class_names: Sequence[str], titl
     K = len(first.classes)
     centre = float(np.clip(np.cos(np.radians(first.ideal)), -0.999, -0.001))
     norm = TwoSlopeNorm(vcenter=centre, vmin=-1, vmax=1)
-    side = min(8.0, 3.0 + 0.4 * K) if K <= _MAX_NAMED_CLASSES else 6.0
+    side = min(7.0, 2.8 + 0.22 * K) if K <= _MAX_NAMED_CLASSES else 5.0
     figure = Figure(figsize=(side * len(etf) + 0.8, side + 0.6), dpi=80, layout="constrained")
     panels = figure.subplots(1, len(etf), squeeze=False)[0]
     for axes, (source, angles) in zip(panels, etf.items(), strict=True):
@@ -108,7 +108,9 @@ def _label_cells(axes: Axes, angles: EtfAngles, class_names: Sequence[str], norm
     for (row, column), cosine in np.ndenumerate(angles.cosines):
         if row != column:
             dark = abs(float(norm(cosine)) - 0.5) > 0.35
-            axes.text(column, row, f"{cosine:.2f}", ha="center", va="center", color="white" if dark else "black")
+            axes.text(
+                column, row, f"{cosine:.2f}", ha="center", va="center", fontsize=8, color="white" if dark else "black"
+            )
 
 
 def figure_writers(loggers: Sequence[Any]) -> Iterator[Any]:
@@ -120,9 +122,9 @@ def figure_writers(loggers: Sequence[Any]) -> Iterator[Any]:
 
 
 def due_for_figures(window: int) -> bool:
-    """Whether the ``window``-th window (from 1) draws: 1, 2, 4, 8, …, so that the cost of a long run stays small.
+    """Whether the ``window``-th window (from 1) draws: 1, 4, 16, 64, …, so that the cost of a long run stays small.
 
-    >>> [w for w in range(1, 40) if due_for_figures(w)]
-    [1, 2, 4, 8, 16, 32]
+    >>> [w for w in range(1, 100) if due_for_figures(w)]
+    [1, 4, 16, 64]
     """
-    return window > 0 and window & (window - 1) == 0
+    return window > 0 and window & (window - 1) == 0 and window.bit_length() % 2 == 1

@@ -79,6 +79,11 @@ class SeparationMonitor:
         """Whether the open window was updated."""
         return self.window is not None and not self.window.empty
 
+    def fits(self, *, features: Tensor, logits: Tensor, num_classes: int) -> bool:
+        """Whether batches like this one, of ``num_classes`` classes, continue what was seen so far."""
+        batch = {"features": features, "logits": logits}
+        return num_classes == self.num_classes and (self.window is None or self.window.accepts(batch))
+
     def update(self, *, features: Tensor, logits: Tensor, target: Tensor) -> None:
         """Add a batch: ``features`` (N, p), ``logits`` (N, K), ``target`` (N,) labels or (N, K) class weights.
 

@@ -16,13 +16,22 @@ class OwnCost:
     steps: int
     update_seconds: float
     window_seconds: float
+    figure_seconds: float
     training_seconds: float  # all training steps, those of the callback included
 
     @property
     def share(self) -> float:
-        """Share of the training step that the callback took, figures included."""
-        own = self.update_seconds + self.window_seconds
-        return own / self.training_seconds if self.training_seconds > 0 else math.nan
+        """Share of the training step, figures left out: they are few, whatever the length of the run."""
+        steps = self.training_seconds - self.figure_seconds
+        return (self.update_seconds + self.window_seconds) / steps if steps > 0 else math.nan
+
+    def __str__(self) -> str:
+        figures = f", and {self.figure_seconds:.1f} s in all for figures" if self.figure_seconds else ""
+        return (
+            f"{1e3 * self.update_seconds / self.steps:.2f} ms a step and"
+            f" {1e3 * self.window_seconds / self.steps:.2f} ms for windows, {self.share:.1%} of the training"
+            f" step{figures}"
+        )
 
 
 def summary_table(record: WindowRecord, class_names: Sequence[str], cost: OwnCost | None = None) -> str:
@@ -47,11 +56,7 @@ def summary_table(record: WindowRecord, class_names: Sequence[str], cost: OwnCos
         lines.append(f"No samples in this window: {names}{f' and {more} more' if more > 0 else ''}")
     lines += [f"Skipped {count:,} {reason}" for reason, count in record.skipped.items()]
     if cost is not None and cost.steps:
-        lines.append(
-            f"Own time: {1e3 * cost.update_seconds / cost.steps:.2f} ms a step and"
-            f" {1e3 * cost.window_seconds / cost.steps:.2f} ms for windows and figures,"
-            f" {cost.share:.1%} of the training step"
-        )
+        lines.append(f"Own time: {cost}")
     return "\n".join(lines)
 
 
