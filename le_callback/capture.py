@@ -90,6 +90,7 @@ class HeadCapture:
         module: the model.
         head: dotted name or module of the classifier; found by itself if ``None``.
         num_classes: K; the output width of the head if ``None``. May be 2 for a head of width 1.
+        ignore_index: integer label that says nothing about the number of classes.
 
     Raises:
         ValueError: if a named head does not exist, or no layer can be the head.
@@ -107,10 +108,17 @@ class HeadCapture:
     >>> capture.detach()
     """
 
-    def __init__(self, module: nn.Module, head: str | nn.Module | None = None, num_classes: int | None = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        head: str | nn.Module | None = None,
+        num_classes: int | None = None,
+        ignore_index: int | None = None,
+    ) -> None:
         self.name: str | None = None
         self._module = module
         self._num_classes = num_classes
+        self._ignore_index = ignore_index
         self._slot = Slot()
         self._handles: dict[str, RemovableHandle] = {}
         if head is None:
@@ -184,7 +192,7 @@ class HeadCapture:
     def _pick(self, labels: Tensor) -> None:
         wanted = self._num_classes or self._hint()
         # in the order of the calls; containers and wrappers finish after what they contain
-        fitting = [n for n, c in self._slot.captured.items() if _fits(c, labels, wanted)]
+        fitting = [n for n, c in self._slot.captured.items() if _fits(c, labels, wanted, self._ignore_index)]
         if not fitting:
             widths = [
                 f"{name} ({c.features.shape[-1]} to {c.logits.shape[-1]})" for name, c in self._slot.captured.items()
@@ -228,7 +236,7 @@ def _width_fits(width: int, num_classes: int) -> bool:
     return width == num_classes or (width == 1 and num_classes == 2)
 
 
-def _fits(captured: Captured, labels: Tensor, num_classes: int | None) -> bool:
+def _fits(captured: Captured, labels: Tensor, num_classes: int | None, ignore_index: int | None) -> bool:
     lead, width = captured.logits.shape[:-1], captured.logits.shape[-1]
     if num_classes is not None and not _width_fits(width, num_classes):
         return False
@@ -238,7 +246,8 @@ def _fits(captured: Captured, labels: Tensor, num_classes: int | None) -> bool:
         return True
     if labels.shape != lead and labels.shape != (*lead, 1):
         return False
-    return bool((labels.max() < (num_classes or width)).item()) if labels.numel() else True
+    in_range = labels < (num_classes or width)
+    return bool((in_range if ignore_index is None else in_range | (labels == ignore_index)).all())
 
 
 def _listing(names: Iterator[str] | list[str], limit: int = 12) -> str:

@@ -26,7 +26,7 @@ def nearest_mean_accuracy(features: Tensor, labels: Tensor, means: Tensor) -> fl
     >>> nearest_mean_accuracy(torch.tensor([[0.1], [0.9]]), torch.tensor([0, 1]), torch.tensor([[0.0], [1.0]]))
     1.0
     """
-    if len(labels) == 0:
+    if len(labels) == 0 or bool(means.isnan().any(1).all()):
         return NAN
     centre = means.nanmean(0)
     candidates = means - centre
@@ -61,8 +61,11 @@ def pair_discriminability(features: Tensor, labels: Tensor, means: Tensor) -> Te
     squares = torch.zeros(K, K, dtype=features.dtype, device=features.device).index_add_(0, labels, along)
     dof = count.unsqueeze(0) + count.unsqueeze(1) - 2
     variance = (squares + squares.T) / dof.clamp(min=1)
-    distance_sq = torch.cdist(centred, centred).square()
-    usable = (dof >= 1) & ~torch.eye(K, dtype=torch.bool, device=features.device)
+    # in single precision the product form that cdist takes cancels for close means
+    distance_sq = torch.cdist(centred.double(), centred.double()).square().to(features.dtype)
+    sampled = count > 0
+    usable = (dof >= 1) & sampled.unsqueeze(0) & sampled.unsqueeze(1)
+    usable &= ~torch.eye(K, dtype=torch.bool, device=features.device)
     return torch.where(usable, distance_sq / variance.sqrt(), torch.nan)
 
 
@@ -90,9 +93,8 @@ def measure_separation(
     pairs = pair_discriminability(features, labels, means)
     names = range(len(means)) if classes is None else classes
     known = ~pairs.isnan()
-    worst = int(torch.where(known, pairs, torch.inf).argmin())
-    first, second = divmod(worst, len(means))
     found = bool(known.any())
+    first, second = known.nonzero()[pairs[known].argmin()].tolist() if found else (0, 0)
     return Separation(
         nearest_mean_accuracy=NAN
         if previous_means is None

@@ -27,7 +27,7 @@ class MomentState:
     weight_sq: Tensor  # (K,) Σ_i w_ik²
     total: Tensor  # (K, p) Σ_i w_ik (x_i − r_k)
     scatter: Tensor  # (K,) Σ_i w_ik ‖x_i − r_k‖²
-    nonfinite: Tensor  # () samples left out because a feature was NaN or infinite
+    nonfinite: Tensor  # () samples left out because a feature was NaN, infinite or too large to square
     mislabelled: Tensor  # () samples left out because the label was outside 0..K−1
 
 
@@ -95,6 +95,7 @@ def update_moments(state: MomentState, features: Tensor, target: Tensor, ignore_
 
 
 def _add_labelled(state: MomentState, x: Tensor, labels: Tensor, ignore_index: int | None) -> None:
+    labels = labels.long()
     index = labels.clamp(0, state.weight.shape[0] - 1)
     in_range = index == labels
     delta = x - state.reference.index_select(0, index)
@@ -104,11 +105,12 @@ def _add_labelled(state: MomentState, x: Tensor, labels: Tensor, ignore_index: i
     dropped = ~(in_range & finite & wanted)
     delta.masked_fill_(dropped.unsqueeze(1), 0)
     squared.masked_fill_(dropped, 0)
-    kept = (~dropped).to(x.dtype)
-    state.weight.index_add_(0, index, kept)
-    state.weight_sq.index_add_(0, index, kept)
+    # summed apart first: adding one by one, single precision would stand still at 2²⁴ samples of a class
+    counted = torch.zeros_like(state.weight).index_add_(0, index, (~dropped).to(x.dtype))
+    state.weight.add_(counted)
+    state.weight_sq.add_(counted)
     state.total.index_add_(0, index, delta)
-    state.scatter.index_add_(0, index, squared)
+    state.scatter.add_(torch.zeros_like(state.scatter).index_add_(0, index, squared))
     state.nonfinite.add_((in_range & wanted & ~finite).sum())
     state.mislabelled.add_((~in_range & wanted).sum())
 
@@ -116,12 +118,13 @@ def _add_labelled(state: MomentState, x: Tensor, labels: Tensor, ignore_index: i
 def _add_weighted(state: MomentState, x: Tensor, weights: Tensor) -> None:
     """Each sample is taken about the reference of its heaviest class, where its distance is exact even when tiny."""
     usable = weights.isfinite().all(1) & (weights >= 0).all(1)
-    finite = x.isfinite().all(1)
+    centre = state.reference.mean(0)
+    centred = x - centre
+    finite = centred.square().sum(1).isfinite()
+    centred = centred.masked_fill(~finite.unsqueeze(1), 0)
     keep = usable & finite
     weights = torch.where(keep.unsqueeze(1), weights, 0)
     own = weights.argmax(1, keepdim=True)
-    centre = state.reference.mean(0)
-    centred = torch.where(finite.unsqueeze(1), x, 0) - centre
     reference = state.reference - centre
     exact = (centred - reference.index_select(0, own.squeeze(1))).square().sum(1, keepdim=True)
     distances = (centred.square().sum(1, keepdim=True) - 2 * centred @ reference.T + reference.square().sum(1)).clamp(
@@ -243,6 +246,7 @@ class ClassMoments(Metric):
                 f" but got {tuple(reference.shape)}."
             )
         self.ignore_index = ignore_index
+        reference = reference.to(accumulation_dtype(reference.dtype))
         self.register_buffer("reference", reference)
         for name, default in _sums(empty_moments(reference)).items():
             self.add_state(name, default, dist_reduce_fx="sum")

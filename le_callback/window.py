@@ -96,7 +96,7 @@ class ClassWindow:
             batch: (N, p) by source.
             target: integer labels (N,) or class weights (N, K).
         """
-        labels = target if target.ndim == 1 else target.argmax(1)
+        labels = target if target.ndim == 1 else _heaviest(target)
         done, n = 0, len(target)
         while done < n:
             take = min(n - done, self._capacity - self._cursor)
@@ -132,7 +132,7 @@ class ClassWindow:
     def samples(self, source: str) -> tuple[Tensor, Tensor]:
         """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises."""
         x, labels = self._rows[source][: self._filled], self._labels[: self._filled]
-        keep = (labels >= 0) & (labels < self.num_classes) & x.sum(1).isfinite()
+        keep = (labels >= 0) & (labels < self.num_classes) & x.square().sum(1).isfinite()
         if self.ignore_index is not None:
             keep &= labels != self.ignore_index
         return (x, labels) if bool(keep.all()) else (x[keep], labels[keep])
@@ -162,3 +162,10 @@ class ClassWindow:
             "accumulated": self._accumulated,
             "has_previous_means": self.has_previous_means,
         }
+
+
+def _heaviest(weights: Tensor) -> Tensor:
+    """The class of the largest weight; −1 for rows that the moments leave out or that weigh nothing."""
+    mass = weights.sum(1)
+    usable = (weights >= 0).all(1) & (mass > 0) & mass.isfinite()
+    return torch.where(usable, weights.argmax(1), -1)
