@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import override
 
 from le_callback.capture import HeadCapture
@@ -17,6 +18,8 @@ from le_callback.clock import Clock
 from le_callback.dashboards import cosine_figure, due_for_figures, figure_writers, scalars
 from le_callback.labels import LabelReader, LabelSource, align
 from le_callback.monitor import MonitorSettings, SeparationMonitor
+from le_callback.probe import Forward, Passing, Probe
+from le_callback.probe_data import ProbeData
 from le_callback.records import WindowRecord
 from le_callback.summary import summary_table
 
@@ -51,6 +54,13 @@ class LECallback(Callback):
         smoothing: windows of the local fit whose slope is α, β, γ.
         identifiability: a mode is identifiable while its squared amplitude exceeds this many times its sampling noise.
         confidence: coverage of the intervals.
+        probe: a small fixed labelled set that is passed through the model in evaluation mode, without gradients and
+            without touching the training: a loader, a dataset, a pair of tensors (inputs, labels), or a number of
+            samples of each class that are taken from the training data. Logged as ``le/<model>_probe_<source>/…``.
+            Off by default.
+        probe_every_n_steps: optimizer steps between two readings of the probe. By default the window.
+        probe_forward: how to call the model on a batch of the probe, a callable of the module and the batch. By default
+            the module is called on the batch without its labels.
         figures: whether to draw heatmaps, on windows 1, 4, 16, 64, … and the last.
         progress_bar: whether to show γ in the progress bar.
         summary: whether to print a table at the end.
@@ -74,6 +84,9 @@ class LECallback(Callback):
         smoothing: int = 11,
         identifiability: float = 3.0,
         confidence: float = 0.95,
+        probe: ProbeData | None = None,
+        probe_every_n_steps: int | None = None,
+        probe_forward: Forward | None = None,
         figures: bool = True,
         progress_bar: bool = True,
         summary: bool = True,
@@ -84,18 +97,27 @@ class LECallback(Callback):
         _require(smoothing >= 4, "smoothing", smoothing, "at least 4 windows, so that a quadratic has a residual")
         _require(identifiability > 1, "identifiability", identifiability, "above 1")
         _require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
+        _require(
+            probe_every_n_steps is None or probe_every_n_steps >= 1,
+            "probe_every_n_steps",
+            probe_every_n_steps,
+            "at least 1",
+        )
+        _require(not isinstance(probe, int) or probe >= 1, "probe", probe, "at least 1 sample of each class")
         if head is not None and not isinstance(head, str | nn.Module):
             raise TypeError(f"Expected argument `head` to be a dotted name, a module or None, but got {head!r}.")
         self.head = head
         self.num_classes = num_classes
         self.class_names = None if class_names is None else list(class_names)
         self.every_n_steps = every_n_steps
-        self.settings = MonitorSettings(ignore_index, smoothing, identifiability, confidence)
+        self.settings = MonitorSettings(ignore_index, smoothing, identifiability, confidence, probe is not None)
         self.figures = figures
         self.progress_bar = progress_bar
         self.summary = summary
         self.last_record: WindowRecord | None = None
         self._read_labels = LabelReader(label)
+        self.probe_every_n_steps = probe_every_n_steps
+        self._probe = None if probe is None else Probe(probe, self._read_labels, probe_forward, ignore_index)
         self._capture: HeadCapture | None = None
         self._monitor: SeparationMonitor | None = None
         self._saved_state: dict[str, Any] | None = None
@@ -127,6 +149,8 @@ class LECallback(Callback):
         self._settled = False
         if self._monitor is not None and trainer.global_step < self._monitor.start_step:
             self._monitor = None  # the callback was used before, by a Trainer that counted from the start
+        if self._probe is not None:
+            self._begin_probe(trainer, pl_module)
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -143,6 +167,9 @@ class LECallback(Callback):
         with torch.no_grad(), self._clock.updating():
             self._update(trainer, batch)
         step, every = trainer.global_step, self._window_steps(trainer)
+        probe_every = self.probe_every_n_steps or every
+        if self._probe is not None and step // probe_every > self._last_step // probe_every:
+            self._read_probe(trainer, pl_module)
         if step // every > self._last_step // every:
             with torch.no_grad():
                 self._evaluate(trainer)
@@ -171,7 +198,7 @@ class LECallback(Callback):
     @override
     def state_dict(self) -> dict[str, Any]:
         if self._monitor is not None:
-            return {"monitor": self._monitor.state_dict()}
+            return {"monitor": self._monitor.state_dict(), "probe": self._probe.state_dict() if self._probe else {}}
         return self._saved_state or {}
 
     @override
@@ -190,7 +217,7 @@ class LECallback(Callback):
     def _update(self, trainer: Trainer, batch: Any) -> None:
         assert self._capture is not None
         if not self._settled:
-            self._settle(trainer, batch)
+            self._settle(trainer, self._read_labels(batch))
         if self._monitor is None or not self._settled:
             return
         if (captured := self._capture.take()) is None:
@@ -203,10 +230,9 @@ class LECallback(Callback):
         else:
             self._monitor.update(features=features, logits=logits, target=target)
 
-    def _settle(self, trainer: Trainer, batch: Any) -> None:
+    def _settle(self, trainer: Trainer, labels: Tensor) -> None:
         """Decide on head and classes on the first batch in which the head is called; what is wrong raises."""
         assert self._capture is not None
-        labels = self._read_labels(batch)
         if self._capture.settle(labels) is None:
             self._tell(
                 "the classifier head was not called in the first training batch, so nothing is measured. Is it another"
@@ -228,9 +254,36 @@ class LECallback(Callback):
         saved, self._saved_state = self._saved_state, None
         if saved and saved["monitor"]["num_classes"] == num_classes:
             monitor.load_state_dict(saved["monitor"], device)
+            if self._probe is not None:
+                self._probe.load_state_dict(saved["probe"], device)
         elif saved:
             self._tell("the saved state belongs to another number of classes; starting anew")
         return monitor
+
+    def _begin_probe(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the probe before the first step; what is wrong with it raises."""
+        assert self._probe is not None
+        assert self._capture is not None
+        settle = partial(self._settle, trainer)
+        self._probe.prepare(pl_module, self._capture, trainer.train_dataloader, self._passing(trainer), settle)
+        assert self._monitor is not None
+        if self._monitor.start_step == trainer.global_step == 0:
+            self._read_probe(trainer, pl_module)
+
+    def _read_probe(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._probe is not None
+        assert self._capture is not None
+        if self._monitor is None:
+            return
+        with self._surviving("the probe could not be read"), self._clock.probing():
+            statistics = self._probe.read(pl_module, self._capture, self._passing(trainer))
+            self._monitor.add_probe(trainer.global_step, statistics)
+
+    def _passing(self, trainer: Trainer) -> Passing:
+        def to_device(batch: Any) -> Any:
+            return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+
+        return Passing(to_device, trainer.precision_plugin.forward_context)
 
     def _class_names(self, trainer: Trainer, num_classes: int) -> list[str]:
         if self.class_names is not None:

@@ -15,7 +15,7 @@ class Clock:
     def __init__(self) -> None:
         self._steps = 0
         self._training = 0.0
-        self._seconds = dict.fromkeys(("update", "window", "figures"), 0.0)
+        self._seconds = dict.fromkeys(("update", "window", "figures", "probe"), 0.0)
         self._step_began: float | None = None
 
     def start_step(self) -> None:
@@ -40,6 +40,10 @@ class Clock:
         """Times the figures of one window."""
         return self._timing("figures")
 
+    def probing(self) -> AbstractContextManager[None]:
+        """Times one reading of the probe."""
+        return self._timing("probe")
+
     @contextmanager
     def _timing(self, part: str) -> Iterator[None]:
         began = time.perf_counter()
@@ -51,4 +55,4 @@ class Clock:
     def cost(self) -> OwnCost:
         """The totals so far."""
         own = self._seconds
-        return OwnCost(self._steps, own["update"], own["window"], own["figures"], self._training)
+        return OwnCost(self._steps, own["update"], own["window"], own["figures"], own["probe"], self._training)

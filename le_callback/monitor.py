@@ -16,7 +16,7 @@ from torch import Tensor
 from le_callback.coefficients import CoefficientTracker, read_modes
 from le_callback.collapse import etf_angles
 from le_callback.models import IModel, LEModel, LModel
-from le_callback.records import Coefficients, EtfAngles, Separation, WindowRecord
+from le_callback.records import NAN, PROBE, Coefficients, EtfAngles, Separation, WindowRecord
 from le_callback.separation import measure_separation
 from le_callback.statistics import (
     ClassStatistics,
@@ -39,6 +39,7 @@ class MonitorSettings:
     smoothing: int = 11
     identifiability: float = 3.0
     confidence: float = 0.95
+    probe: bool = False  # whether ``add_probe`` will be called
 
 
 class SeparationMonitor:
@@ -68,10 +69,15 @@ class SeparationMonitor:
         self.window: ClassWindow | None = None
         s = self.settings
         self.trackers = {
-            f"{model.name}_{source}": CoefficientTracker(
+            key: CoefficientTracker(
                 model, num_classes, smoothing=s.smoothing, threshold=s.identifiability, confidence=s.confidence
             )
-            for model, source in MODELS
+            for key, model, _ in _models(s.probe)
+        }
+        self._probe_coefficients = {
+            key: Coefficients.unknown(NAN, "the probe was not read yet")
+            for key, _, _ in _models(s.probe)
+            if PROBE in key
         }
 
     @property
@@ -114,7 +120,7 @@ class SeparationMonitor:
                 etf[name] = etf_angles(_wide(moments.mean[paired]), paired.tolist())
                 separation[name] = self._separation(name, moments, paired)
         coefficients = {
-            f"{model.name}_{source}": self._coefficients(model, source, statistics, time) for model, source in MODELS
+            key: self._coefficients(key, model, statistics.get(source), time) for key, model, source in _models(False)
         }
         record = WindowRecord(
             step=step,
@@ -123,7 +129,7 @@ class SeparationMonitor:
             missing_classes=self._count(statistics.get("features")),
             etf=etf,
             separation=separation,
-            coefficients=coefficients,
+            coefficients=coefficients | self._probe_coefficients,
             skipped=dict(self.skipped),
         )
         if self.window:
@@ -148,17 +154,20 @@ class SeparationMonitor:
         self.seen |= seen
         return tuple((~seen).nonzero().flatten().tolist())
 
-    def _coefficients(
-        self, model: LEModel, source: str, statistics: Mapping[str, ClassStatistics], time: float
-    ) -> Coefficients:
-        tracker = self.trackers[f"{model.name}_{source}"]
-        if source not in statistics or statistics[source].mean.shape[1] < model.min_dimensions(self.num_classes):
+    def add_probe(self, step: int, statistics: Mapping[str, ClassStatistics]) -> None:
+        """Take in a reading of the probe after ``step`` optimizer steps; the next record holds its coefficients."""
+        for key, model, source in _models(True):
+            if source.startswith(PROBE):
+                moments = statistics.get(source.removeprefix(PROBE))
+                self._probe_coefficients[key] = self._coefficients(key, model, moments, float(step))
+
+    def _coefficients(self, key: str, model: LEModel, moments: ClassStatistics | None, time: float) -> Coefficients:
+        if moments is None or moments.mean.shape[1] < model.min_dimensions(self.num_classes):
             return Coefficients.unknown(time, f"needs at least {model.min_dimensions(self.num_classes)} dimensions")
-        moments = statistics[source]
         noise = moments.mean_noise
-        if not isinstance(model, IModel):
-            noise = self._own_direction_noise(model, source, moments)
-        return tracker.add(time, read_modes(model, _wide(moments.mean), _wide(noise), self.num_classes))
+        if not (isinstance(model, IModel) or PROBE in key):
+            noise = self._own_direction_noise(model, key.removeprefix(f"{model.name}_"), moments)
+        return self.trackers[key].add(time, read_modes(model, _wide(moments.mean), _wide(noise), self.num_classes))
 
     def _separation(self, source: str, statistics: ClassStatistics, paired: Tensor) -> Separation:
         assert self.window is not None
@@ -210,6 +219,12 @@ class SeparationMonitor:
             self.trackers[name].load_state_dict(saved)
         window = state["window"]
         self.window = ClassWindow.from_state(window, self.settings.ignore_index, device) if window else None
+
+
+def _models(probe: bool) -> list[tuple[str, LEModel, str]]:
+    """Key, model and source of every tracker."""
+    sources = ("", PROBE) if probe else ("",)
+    return [(f"{model.name}_{p}{source}", model, f"{p}{source}") for p in sources for model, source in MODELS]
 
 
 def _paired_classes(seen: Tensor) -> Tensor:

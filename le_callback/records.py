@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NAN = math.nan
+PROBE = "probe_"  # before the name of a source whose samples are those of the probe
 
 
 @dataclass(frozen=True)

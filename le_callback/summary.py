@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from le_callback.records import Coefficients, Estimate, WindowRecord
+from le_callback.records import PROBE, Coefficients, Estimate, WindowRecord
 
 
 @dataclass(frozen=True)
@@ -17,19 +17,21 @@ class OwnCost:
     update_seconds: float
     window_seconds: float
     figure_seconds: float
+    probe_seconds: float
     training_seconds: float  # all training steps, those of the callback included
 
     @property
     def share(self) -> float:
         """Share of the training step, figures left out: they are few, whatever the length of the run."""
         steps = self.training_seconds - self.figure_seconds
-        return (self.update_seconds + self.window_seconds) / steps if steps > 0 else math.nan
+        return (self.update_seconds + self.window_seconds + self.probe_seconds) / steps if steps > 0 else math.nan
 
     def __str__(self) -> str:
+        probe = f", {1e3 * self.probe_seconds / self.steps:.2f} ms for the probe" if self.probe_seconds else ""
         figures = f", and {self.figure_seconds:.1f} s in all for figures" if self.figure_seconds else ""
         return (
             f"{1e3 * self.update_seconds / self.steps:.2f} ms a step and"
-            f" {1e3 * self.window_seconds / self.steps:.2f} ms for windows, {self.share:.1%} of the training"
+            f" {1e3 * self.window_seconds / self.steps:.2f} ms for windows{probe}, {self.share:.1%} of the training"
             f" step{figures}"
         )
 
@@ -46,8 +48,9 @@ def summary_table(record: WindowRecord, class_names: Sequence[str], cost: OwnCos
         f"Local elasticity and separability, {len(class_names)} classes, window of steps {start + 1} to {end}"
         f" ({record.samples:,.0f} samples)",
         "",
-        *_coefficient_rows(record.coefficients),
+        *_coefficient_rows({k: c for k, c in record.coefficients.items() if PROBE not in k}),
         "",
+        *_probe_rows({k: c for k, c in record.coefficients.items() if PROBE in k}),
         *_geometry_rows(record, class_names),
     ]
     if record.missing_classes:
@@ -60,8 +63,12 @@ def summary_table(record: WindowRecord, class_names: Sequence[str], cost: OwnCos
     return "\n".join(lines)
 
 
+def _probe_rows(coefficients: Mapping[str, Coefficients]) -> list[str]:
+    return [*_coefficient_rows(coefficients), ""] if coefficients else []
+
+
 def _coefficient_rows(coefficients: Mapping[str, Coefficients]) -> list[str]:
-    rows = [["", *(f"{model.split('_')[0]}-model, {model.split('_')[1]}" for model in coefficients)]]
+    rows = [["", *(_model_name(key) for key in coefficients)]]
     values = coefficients.values()
     rows += [
         ["A  intra-class, cumulative", *(_number(c.A) for c in values)],
@@ -78,6 +85,11 @@ def _coefficient_rows(coefficients: Mapping[str, Coefficients]) -> list[str]:
     table = _columns(rows)
     table += [f"{model}: {c.status}" for model, c in coefficients.items() if c.status != "ok"]
     return table
+
+
+def _model_name(key: str) -> str:
+    model, source = key.split("_", 1)
+    return f"{model}-model, {source.replace('_', ' ')}"
 
 
 def _geometry_rows(record: WindowRecord, class_names: Sequence[str]) -> list[str]:

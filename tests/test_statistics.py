@@ -1,5 +1,6 @@
 import math
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import class_moments
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from le_callback.statistics import (
     ClassMoments,
@@ -89,7 +90,7 @@ def test_split_and_merge_about_different_references_equals_the_batch(seed, n, cu
     edges = [0, *sorted(min(cut, n) for cut in cuts), n]
     parts = [
         moments_of(x[a:b], target[a:b], 2 * torch.randn(K, P, generator=g, dtype=torch.float64))
-        for a, b in zip(edges, edges[1:], strict=False)
+        for a, b in pairwise(edges)
     ]
     order.shuffle(parts)
     merged = parts[0]
@@ -225,12 +226,12 @@ def test_single_precision_about_a_reference_is_accurate_where_naive_sums_fail():
     measured = class_statistics(state)
     np.testing.assert_allclose(measured.variance.numpy(), expected["variance"], rtol=1e-2)
     # the mean itself is stored to half a unit in the last place of 1e4
-    np.testing.assert_allclose(measured.mean.numpy(), expected["mean"], atol=5e-4)
+    np.testing.assert_allclose(measured.mean.numpy(), expected["mean"], rtol=0, atol=5e-4)
 
     for k in range(K):
         rows = x[labels == k]
         naive = (rows.square().mean(0) - rows.mean(0).square()).sum()
-        assert abs(naive - expected["variance"][k]) > 10 * expected["variance"][k]
+        assert abs(naive - expected["variance"][k]) > 0.9 * expected["variance"][k]
 
 
 def test_many_samples_of_a_class_in_single_precision():
@@ -305,7 +306,7 @@ def test_the_next_window_opens_without_synchronising(soft):
     ids=["item", "bincount", "unique", "mask", "bool"],
 )
 def test_an_update_that_synchronises_is_caught(read):
-    with pytest.raises(Exception, match=r"(?i)data.dependent|dynamic.?output.?shape"):
+    with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
         run_fake(read, soft=False)
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import class_moments
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from le_callback import window as window_module
 from le_callback.window import ClassWindow
@@ -171,10 +171,10 @@ def everything(window):
     for name in window.moments:
         found += [*window.statistics(name), *window.samples(name), *vars(window.moments[name]).values()]
         found.append(torch.tensor(0.0) if window.previous_means(name) is None else window.previous_means(name))
-    return found
+    return [tensor.clone() for tensor in found]  # samples are views of the ring
 
 
-def run(x, target, sizes, cut, dtype):
+def run(x, target, sizes, cut):
     """Two windows in batches of ``sizes``; stopped and restored before batch ``cut``."""
     window, said, start = ClassWindow.for_batch(sources(x[:1]), K, -100), [], 0
     for i, size in enumerate(sizes):
@@ -196,9 +196,9 @@ def test_restored_continues_bit_for_bit_at_every_cut(soft, dtype):
     if not soft:
         target[::7] = -100
     x[11] = torch.nan
-    uninterrupted = run(x, target, sizes, None, dtype)
+    uninterrupted = run(x, target, sizes, None)
     for cut in range(len(sizes)):
-        for a, b in zip(uninterrupted, run(x, target, sizes, cut, dtype), strict=True):
+        for a, b in zip(uninterrupted, run(x, target, sizes, cut), strict=True):
             assert a.dtype == b.dtype
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
@@ -266,7 +266,7 @@ def test_half_precision_rows_are_kept_in_single_precision():
     x, labels = stream(7, 40, dtype=torch.bfloat16)
     window = open_window(x[:1])
     feed(window, x, labels, [3, 20])
-    expected = class_moments(x[:, :].double(), labels.numpy(), K)
+    expected = class_moments(x.double(), labels.numpy(), K)
     assert window.samples("features")[0].dtype == torch.float32
     np.testing.assert_allclose(window.statistics("features").mean.numpy(), expected["mean"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(window.statistics("features").variance.numpy(), expected["variance"], rtol=1e-5)
@@ -298,8 +298,9 @@ def test_update_and_advance_do_not_synchronise(soft):
         for _ in range(9):
             window.update(sources(torch.zeros(7, P)), torch.zeros(7, K) if soft else torch.zeros(7, dtype=torch.long))
         window.advance()
-        with pytest.raises(Exception, match=r"(?i)data.dependent|dynamic.?output.?shape"):
-            window.update(sources(torch.zeros(7, P)), torch.zeros(7, dtype=torch.long)) or window.samples("features")
+        window.update(sources(torch.zeros(7, P)), torch.zeros(7, dtype=torch.long))
+        with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+            window.samples("features")
 
 
 def test_nothing_seen_is_nan():

@@ -1,0 +1,134 @@
+"""Phase transition of the tail index with label corruption, from one run for each ratio, live through the callback.
+
+    python examples/paper/phase_transition.py            # trains what is missing, then draws
+    python examples/paper/phase_transition.py --fresh    # trains everything again
+
+GeoMNIST, 500 images a class, the paper's network, batch 1, SGD with learning rate 0.005, 10,000 steps. The probe is the
+training set under the labels that training uses, read every 50 steps. The paper (figure 3) averages 100 runs a ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import TQDMProgressBar
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from geomnist import GeoMNIST, PaperNet
+
+from le_callback import LECallback
+
+RATIOS = (0.0, 0.15, 0.3, 0.45, 0.6, 2 / 3, 0.8, 1.0)
+RESULTS = HERE / "results"
+
+
+class Classifier(LightningModule):
+    """The paper's network and optimizer."""
+
+    def __init__(self, lr: float) -> None:
+        super().__init__()
+        self.net, self.lr = PaperNet(), lr
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images)
+        return logits
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+def run(ratio: float, steps: int = 10_000, lr: float = 0.005, per_class: int = 500) -> dict[str, float]:
+    """Train once and return what the callback measured at the end."""
+    seed_everything(0, verbose=False)
+    data = GeoMNIST(per_class=per_class, seed=0, corrupt=ratio)
+    callback = LECallback(probe=data, every_n_steps=50, figures=False, summary=False)
+    trainer = Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        callbacks=[callback, TQDMProgressBar(refresh_rate=100)],
+        logger=False,
+        accelerator="cpu",
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    model = Classifier(lr)
+    trainer.fit(model, DataLoader(data, batch_size=1, shuffle=True))
+    clean = GeoMNIST(per_class=100, seed=1)
+    model.eval()
+    with torch.no_grad():
+        accuracy = (model(clean.images).argmax(1) == clean.labels).double().mean().item()
+    assert callback.last_record is not None
+    measured = callback.last_record.coefficients["I_probe_logits"]
+    return {
+        "ratio": ratio,
+        "steps": trainer.global_step,
+        "tail_A": measured.tail_A,
+        "tail_gamma": measured.tail_gamma,
+        "gap": measured.amplitude_difference,
+        "accuracy": accuracy,
+    }
+
+
+def draw(rows: list[dict[str, float]]) -> Figure:
+    """Tail index and accuracy over the ratio."""
+    figure = Figure(figsize=(9.5, 3.8), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    ratios = [row["ratio"] for row in rows]
+    left.plot(ratios, [row["tail_gamma"] for row in rows], "o-", color="#009e73", label="tail index of γ")
+    left.plot(ratios, [row["tail_A"] for row in rows], "s--", color="#0072b2", label="tail index of A")
+    left.axhline(1, color="0.4", lw=1)
+    left.text(0.01, 1.01, "separable below 1", color="0.4", fontsize=8)
+    left.set_ylabel("tail index at step 10,000")
+    right.plot(ratios, [row["accuracy"] for row in rows], "o-", color="#d55e00", label="accuracy on clean images")
+    right.axhline(1 / 3, color="0.4", lw=1)
+    right.text(0.01, 1 / 3 + 0.01, "chance", color="0.4", fontsize=8)
+    right.set_ylabel("accuracy")
+    for axes in (left, right):
+        axes.axvline(2 / 3, color="0.7", ls=":", lw=1)
+        axes.set_xlabel("share of corrupted labels (dotted: 2/3, pure noise)")
+        axes.legend(frameon=False, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(
+        "GeoMNIST, one run a ratio (batch 1, learning rate 0.005, I-model, logits of the probe)", fontsize=10
+    )
+    return figure
+
+
+def main(argv: list[str] | None = None) -> list[dict[str, float]]:
+    """Train the ratios that are missing, write the table and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fresh", action="store_true", help="forget earlier runs")
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--ratios", type=float, nargs="+", default=list(RATIOS))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args(argv)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    table = arguments.results / "phase_transition.json"
+    known = {} if arguments.fresh or not table.exists() else {r["ratio"]: r for r in json.loads(table.read_text())}
+    for i, ratio in enumerate(arguments.ratios, start=1):
+        if ratio not in known:
+            print(f"[{i}/{len(arguments.ratios)}] corrupted labels: {ratio:.0%}")
+            known[ratio] = run(ratio, arguments.steps)
+            table.write_text(json.dumps([known[r] for r in sorted(known)], indent=1) + "\n")
+    rows = [known[ratio] for ratio in sorted(known)]
+    draw(rows).savefig(arguments.results / "phase_transition.png")
+    print("corrupted  tail index A  tail index γ  accuracy")
+    for row in rows:
+        print(f"{row['ratio']:9.2f}  {row['tail_A']:12.3f}  {row['tail_gamma']:12.3f}  {row['accuracy']:8.3f}")
+    return rows
+
+
+if __name__ == "__main__":
+    main()
