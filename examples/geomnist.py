@@ -22,17 +22,20 @@ class GeoMNIST(Dataset[tuple[Tensor, int]]):
     Args:
         per_class: images a class.
         seed: of the shapes and of the corrupted labels.
-        corrupt: share of labels that are replaced by one of the other classes.
+        corrupt: share of the labels of each class that are replaced, in equal parts by the other classes.
     """
 
     classes = CLASSES
 
     def __init__(self, per_class: int = 500, seed: int = 0, corrupt: float = 0.0) -> None:
         rng = np.random.default_rng(seed)
-        labels = np.repeat(np.arange(len(CLASSES)), per_class)
-        images = np.stack([draw(CLASSES[label], rng) for label in labels])
-        wrong = rng.random(len(labels)) < corrupt
-        labels = np.where(wrong, (labels + rng.integers(1, len(CLASSES), len(labels))) % len(CLASSES), labels)
+        labels_true = np.repeat(np.arange(len(CLASSES)), per_class)
+        images = np.stack([draw(CLASSES[label], rng) for label in labels_true])
+        labels = labels_true.copy()
+        for label in range(len(CLASSES)):
+            wrong = rng.permutation(np.flatnonzero(labels_true == label))[: round(corrupt * per_class)]
+            # split evenly, so that at 2/3 labels and shapes are uncorrelated in the sample, too
+            labels[wrong] = (label + 1 + np.arange(len(wrong)) % (len(CLASSES) - 1)) % len(CLASSES)
         self.images = torch.from_numpy(images).float().unsqueeze(1)  # (N, 1, 32, 32)
         self.labels = torch.from_numpy(labels)  # (N,)
 

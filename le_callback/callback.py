@@ -22,6 +22,8 @@ from le_callback.probe import Forward, Passing, Probe
 from le_callback.probe_data import ProbeData
 from le_callback.records import WindowRecord
 from le_callback.summary import summary_table
+from le_callback.timeline import UNITS, TimeAxis, Timeline
+from le_callback.trajectory import Trajectory
 
 PRIMARY_MODEL = "I_logits"  # its γ is shown in the progress bar
 
@@ -54,6 +56,8 @@ class LECallback(Callback):
         smoothing: windows of the local fit whose slope is α, β, γ.
         identifiability: a mode is identifiable while its squared amplitude exceeds this many times its sampling noise.
         confidence: coverage of the intervals.
+        time_axis: unit of time of the coefficients: optimizer ``steps``, cumulative learning rate ``lr`` (so that the
+            decay of a schedule is not read as lost elasticity) or ``epochs``. Windows are counted in steps anyway.
         probe: a small fixed labelled set that is passed through the model in evaluation mode, without gradients and
             without touching the training: a loader, a dataset, a pair of tensors (inputs, labels), or a number of
             samples of each class that are taken from the training data. Logged as ``le/<model>_probe_<source>/…``.
@@ -84,6 +88,7 @@ class LECallback(Callback):
         smoothing: int = 11,
         identifiability: float = 3.0,
         confidence: float = 0.95,
+        time_axis: TimeAxis = "steps",
         probe: ProbeData | None = None,
         probe_every_n_steps: int | None = None,
         probe_forward: Forward | None = None,
@@ -97,6 +102,7 @@ class LECallback(Callback):
         _require(smoothing >= 4, "smoothing", smoothing, "at least 4 windows, so that a quadratic has a residual")
         _require(identifiability > 1, "identifiability", identifiability, "above 1")
         _require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
+        _require(time_axis in UNITS, "time_axis", time_axis, f"one of {', '.join(UNITS)}")
         _require(
             probe_every_n_steps is None or probe_every_n_steps >= 1,
             "probe_every_n_steps",
@@ -110,7 +116,9 @@ class LECallback(Callback):
         self.num_classes = num_classes
         self.class_names = None if class_names is None else list(class_names)
         self.every_n_steps = every_n_steps
-        self.settings = MonitorSettings(ignore_index, smoothing, identifiability, confidence, probe is not None)
+        self.settings = MonitorSettings(
+            ignore_index, smoothing, identifiability, confidence, probe is not None, UNITS[time_axis]
+        )
         self.figures = figures
         self.progress_bar = progress_bar
         self.summary = summary
@@ -122,6 +130,8 @@ class LECallback(Callback):
         self._monitor: SeparationMonitor | None = None
         self._saved_state: dict[str, Any] | None = None
         self._names: list[str] = []
+        self._timeline = Timeline(time_axis)
+        self._rate = 0.0
         self._last_step = 0
         self._settled = False
         self._told: set[str] = set()
@@ -138,17 +148,23 @@ class LECallback(Callback):
         """The engine with the statistics of the open window, ``None`` before the first training batch."""
         return self._monitor
 
+    @property
+    def trajectory(self) -> Trajectory | None:
+        """The class means of all windows, to save or to analyse further; ``None`` before the first training batch."""
+        return None if self._monitor is None else self._monitor.recorder.trajectory(self._timeline.unit, self._names)
+
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.barebones or self._window_steps(trainer) < 1:
             return
-        self._capture = HeadCapture(pl_module, self.head, self.num_classes)
+        self._capture = HeadCapture(pl_module, self.head, self.num_classes, self.settings.ignore_index)
         self._capture.attach()
         self._clock = Clock()
         self._last_step = trainer.global_step
         self._settled = False
         if self._monitor is not None and trainer.global_step < self._monitor.start_step:
             self._monitor = None  # the callback was used before, by a Trainer that counted from the start
+            self._timeline = Timeline(self._timeline.axis)
         if self._probe is not None:
             self._begin_probe(trainer, pl_module)
 
@@ -157,6 +173,8 @@ class LECallback(Callback):
         if self._capture is not None:
             self._capture.clear()
             self._clock.start_step()
+            if self._timeline.axis == "lr":
+                self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     @override
     def on_train_batch_end(
@@ -167,6 +185,7 @@ class LECallback(Callback):
         with torch.no_grad(), self._clock.updating():
             self._update(trainer, batch)
         step, every = trainer.global_step, self._window_steps(trainer)
+        self._timeline.advance(step, self._rate, trainer.num_training_batches / trainer.accumulate_grad_batches)
         probe_every = self.probe_every_n_steps or every
         if self._probe is not None and step // probe_every > self._last_step // probe_every:
             self._read_probe(trainer, pl_module)
@@ -198,7 +217,11 @@ class LECallback(Callback):
     @override
     def state_dict(self) -> dict[str, Any]:
         if self._monitor is not None:
-            return {"monitor": self._monitor.state_dict(), "probe": self._probe.state_dict() if self._probe else {}}
+            return {
+                "monitor": self._monitor.state_dict(),
+                "probe": self._probe.state_dict() if self._probe else {},
+                "timeline": self._timeline.state_dict(),
+            }
         return self._saved_state or {}
 
     @override
@@ -228,7 +251,7 @@ class LECallback(Callback):
         except Exception as error:
             self._skip("batches without usable labels", str(error))
         else:
-            self._monitor.update(features=features, logits=logits, target=target)
+            self._monitor.update(features=features, logits=logits, target=target, time=self._timeline.now)
 
     def _settle(self, trainer: Trainer, labels: Tensor) -> None:
         """Decide on head and classes on the first batch in which the head is called; what is wrong raises."""
@@ -254,6 +277,7 @@ class LECallback(Callback):
         saved, self._saved_state = self._saved_state, None
         if saved and saved["monitor"]["num_classes"] == num_classes:
             monitor.load_state_dict(saved["monitor"], device)
+            self._timeline.load_state_dict(saved["timeline"])
             if self._probe is not None:
                 self._probe.load_state_dict(saved["probe"], device)
         elif saved:
@@ -277,7 +301,7 @@ class LECallback(Callback):
             return
         with self._surviving("the probe could not be read"), self._clock.probing():
             statistics = self._probe.read(pl_module, self._capture, self._passing(trainer))
-            self._monitor.add_probe(trainer.global_step, statistics)
+            self._monitor.add_probe(self._timeline.now, statistics)
 
     def _passing(self, trainer: Trainer) -> Passing:
         def to_device(batch: Any) -> Any:
@@ -323,7 +347,8 @@ class LECallback(Callback):
             logger.log_metrics(metrics, step=step)
         trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in metrics.items()})
         if self.progress_bar:
-            trainer.progress_bar_metrics["γ"] = metrics[f"le/{PRIMARY_MODEL}/gamma"]
+            assert self.last_record is not None
+            trainer.progress_bar_metrics["γ"] = self.last_record.coefficients[PRIMARY_MODEL].gamma.value
 
     def _draw(self, trainer: Trainer) -> None:
         record = self.last_record

@@ -22,8 +22,8 @@ _MAX_WRITTEN_CLASSES = 12
 def scalars(record: WindowRecord) -> dict[str, float]:
     """Every scalar of a window under its tag; the set of tags is the same for every record, NaN where unknown.
 
-    Tags: ``le/<model>/…`` coefficients (per optimizer step), ``etf/<source>/…`` angles (degrees),
-    ``separation/<source>/…`` measured separability.
+    Tags: ``le/<model>/…`` coefficients (per optimizer step, or with the unit in the tag), ``etf/<source>/…`` angles
+    (degrees), ``separation/<source>/…`` measured separability.
 
     >>> from le_callback.monitor import SeparationMonitor
     >>> tags = scalars(SeparationMonitor(num_classes=3).close(step=50))
@@ -31,6 +31,7 @@ def scalars(record: WindowRecord) -> dict[str, float]:
     ['etf/features/angle_deviation_deg', 'etf/features/angle_mean_deg', 'etf/features/angle_smallest_deg']
     """
     values: dict[str, float] = {}
+    per = "" if record.time_unit == "step" else f"_per_{record.time_unit.replace(' ', '_')}"
     for model, c in record.coefficients.items():
         values |= {
             f"le/{model}/A": c.A,
@@ -43,9 +44,9 @@ def scalars(record: WindowRecord) -> dict[str, float]:
         }
         for name, estimate in (("alpha", c.alpha), ("beta", c.beta), ("gamma", c.gamma)):
             values |= {
-                f"le/{model}/{name}": estimate.value,
-                f"le/{model}/{name}_low": estimate.low,
-                f"le/{model}/{name}_high": estimate.high,
+                f"le/{model}/{name}{per}": estimate.value,
+                f"le/{model}/{name}{per}_low": estimate.low,
+                f"le/{model}/{name}{per}_high": estimate.high,
             }
     for source in SOURCES:
         etf = record.etf.get(source)

@@ -94,6 +94,7 @@ def align(features: Tensor, logits: Tensor, labels: Tensor, num_classes: int) ->
         features: (..., p).
         logits: (..., K).
         labels: the leading shape of the features, optionally with a trailing 1; or with a trailing K of weights.
+            Floating labels of two classes are the weight of class 1.
         num_classes: K.
 
     Raises:
@@ -106,7 +107,9 @@ def align(features: Tensor, logits: Tensor, labels: Tensor, num_classes: int) ->
     lead = features.shape[:-1]
     labels = labels.detach()
     if labels.shape == lead or labels.shape == (*lead, 1):
-        target = labels.reshape(-1).long()
+        flat = labels.reshape(-1)
+        binary = num_classes == 2 and flat.is_floating_point()
+        target = torch.stack([1 - flat, flat], dim=1) if binary else flat.long()
     elif labels.shape == (*lead, num_classes):
         target = labels.reshape(-1, num_classes)
     else:

@@ -25,6 +25,7 @@ from le_callback.statistics import (
     initial_reference,
     update_moments,
 )
+from le_callback.trajectory import TrajectoryRecorder
 from le_callback.window import ClassWindow
 
 MODELS: tuple[tuple[LEModel, str], ...] = ((IModel(), "features"), (IModel(), "logits"), (LModel(), "logits"))
@@ -40,6 +41,7 @@ class MonitorSettings:
     identifiability: float = 3.0
     confidence: float = 0.95
     probe: bool = False  # whether ``add_probe`` will be called
+    time_unit: str = "step"  # of the times that ``update`` and ``add_probe`` are given
 
 
 class SeparationMonitor:
@@ -67,6 +69,8 @@ class SeparationMonitor:
         self.seen = torch.zeros(num_classes, dtype=torch.bool)
         self.skipped: Counter[str] = Counter()
         self.window: ClassWindow | None = None
+        self.recorder = TrajectoryRecorder()
+        self._time_sum, self._timed = 0.0, 0
         s = self.settings
         self.trackers = {
             key: CoefficientTracker(
@@ -90,11 +94,15 @@ class SeparationMonitor:
         batch = {"features": features, "logits": logits}
         return num_classes == self.num_classes and (self.window is None or self.window.accepts(batch))
 
-    def update(self, *, features: Tensor, logits: Tensor, target: Tensor) -> None:
+    def update(self, *, features: Tensor, logits: Tensor, target: Tensor, time: float | None = None) -> None:
         """Add a batch: ``features`` (N, p), ``logits`` (N, K), ``target`` (N,) labels or (N, K) class weights.
 
-        A batch of another width than the first is left out and counted.
+        ``time`` is when the batch passed the model, before its optimizer step; a window's time is the mean over its
+        batches, or the middle of its steps where none is given. A batch of another width than the first is left out
+        and counted.
         """
+        if time is not None:
+            self._time_sum, self._timed = self._time_sum + time, self._timed + 1
         batch = {"features": features, "logits": logits}
         if self.window is None:
             self.window = ClassWindow.for_batch(batch, self.num_classes, self.settings.ignore_index)
@@ -109,12 +117,12 @@ class SeparationMonitor:
 
     def close(self, step: int) -> WindowRecord:
         """Evaluate the window that ends with optimizer step ``step`` and open the next; synchronises."""
-        # features of the i-th step are those before its update, hence the −1
-        time = max(0.0, (self.start_step + step - 1) / 2)
+        time = self._window_time(step)
         statistics = {name: self.window.statistics(name) for name in self.window.moments} if self.window else {}
         etf: dict[str, EtfAngles] = {}
         separation: dict[str, Separation] = {}
         for name, moments in statistics.items():
+            self.recorder.add(name, time, moments)
             paired = _paired_classes(moments.seen)
             if len(paired) >= 2:
                 etf[name] = etf_angles(_wide(moments.mean[paired]), paired.tolist())
@@ -131,12 +139,18 @@ class SeparationMonitor:
             separation=separation,
             coefficients=coefficients | self._probe_coefficients,
             skipped=dict(self.skipped),
+            time_unit=self.settings.time_unit,
         )
         if self.window:
             self.window.advance()
         self.start_step = step
         self.windows += 1
+        self._time_sum, self._timed = 0.0, 0
         return record
+
+    def _window_time(self, step: int) -> float:
+        # features of the i-th step are those before its update, hence the −1
+        return self._time_sum / self._timed if self._timed else max(0.0, (self.start_step + step - 1) / 2)
 
     def _count(self, statistics: ClassStatistics | None) -> tuple[int, ...]:
         """Book what the window's counters say; returns the classes without samples."""
@@ -154,12 +168,14 @@ class SeparationMonitor:
         self.seen |= seen
         return tuple((~seen).nonzero().flatten().tolist())
 
-    def add_probe(self, step: int, statistics: Mapping[str, ClassStatistics]) -> None:
-        """Take in a reading of the probe after ``step`` optimizer steps; the next record holds its coefficients."""
+    def add_probe(self, time: float, statistics: Mapping[str, ClassStatistics]) -> None:
+        """Take in a reading of the probe at ``time``; the next record holds its coefficients."""
+        for source, moments in statistics.items():
+            self.recorder.add(f"{PROBE}{source}", time, moments)
         for key, model, source in _models(True):
             if source.startswith(PROBE):
-                moments = statistics.get(source.removeprefix(PROBE))
-                self._probe_coefficients[key] = self._coefficients(key, model, moments, float(step))
+                reading = statistics.get(source.removeprefix(PROBE))
+                self._probe_coefficients[key] = self._coefficients(key, model, reading, time)
 
     def _coefficients(self, key: str, model: LEModel, moments: ClassStatistics | None, time: float) -> Coefficients:
         if moments is None or moments.mean.shape[1] < model.min_dimensions(self.num_classes):
@@ -202,6 +218,8 @@ class SeparationMonitor:
             "skipped": dict(self.skipped),
             "trackers": {name: tracker.state_dict() for name, tracker in self.trackers.items()},
             "window": self.window.state_dict() if self.window else None,
+            "window_time": (self._time_sum, self._timed),
+            "trajectory": self.recorder.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
@@ -217,6 +235,8 @@ class SeparationMonitor:
         self.skipped = Counter(state["skipped"])
         for name, saved in state["trackers"].items():
             self.trackers[name].load_state_dict(saved)
+        self._time_sum, self._timed = state["window_time"]
+        self.recorder.load_state_dict(state["trajectory"])
         window = state["window"]
         self.window = ClassWindow.from_state(window, self.settings.ignore_index, device) if window else None
 

@@ -59,7 +59,7 @@ class Separation:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Local-elasticity coefficients of one model at one window. Unit of time: optimizer steps."""
+    """Local-elasticity coefficients of one model at one window. The unit of time is that of the record."""
 
     time: float  # midpoint of the window
     amplitude_common: float
@@ -95,3 +95,4 @@ class WindowRecord:
     separation: Mapping[str, Separation]
     coefficients: Mapping[str, Coefficients]
     skipped: Mapping[str, int]  # reason → count since the start of the run
+    time_unit: str  # of every time and of every "per" in the coefficients

@@ -259,6 +259,12 @@ class ClassMoments(Metric):
         """The moments of all samples so far."""
         return class_statistics(self._moments())
 
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Take in the samples of another metric or state; another metric may have another reference."""
+        if isinstance(incoming_state, ClassMoments):
+            incoming_state = _sums(merge_moments(empty_moments(self.reference), incoming_state._moments()))
+        super().merge_state(incoming_state)
+
     def _moments(self) -> MomentState:
         return MomentState(**{field.name: getattr(self, field.name) for field in fields(MomentState)})
 

@@ -48,9 +48,9 @@ def summary_table(record: WindowRecord, class_names: Sequence[str], cost: OwnCos
         f"Local elasticity and separability, {len(class_names)} classes, window of steps {start + 1} to {end}"
         f" ({record.samples:,.0f} samples)",
         "",
-        *_coefficient_rows({k: c for k, c in record.coefficients.items() if PROBE not in k}),
+        *_coefficient_rows({k: c for k, c in record.coefficients.items() if PROBE not in k}, record.time_unit),
         "",
-        *_probe_rows({k: c for k, c in record.coefficients.items() if PROBE in k}),
+        *_probe_rows({k: c for k, c in record.coefficients.items() if PROBE in k}, record.time_unit),
         *_geometry_rows(record, class_names),
     ]
     if record.missing_classes:
@@ -63,24 +63,24 @@ def summary_table(record: WindowRecord, class_names: Sequence[str], cost: OwnCos
     return "\n".join(lines)
 
 
-def _probe_rows(coefficients: Mapping[str, Coefficients]) -> list[str]:
-    return [*_coefficient_rows(coefficients), ""] if coefficients else []
+def _probe_rows(coefficients: Mapping[str, Coefficients], unit: str) -> list[str]:
+    return [*_coefficient_rows(coefficients, unit), ""] if coefficients else []
 
 
-def _coefficient_rows(coefficients: Mapping[str, Coefficients]) -> list[str]:
+def _coefficient_rows(coefficients: Mapping[str, Coefficients], unit: str) -> list[str]:
     rows = [["", *(_model_name(key) for key in coefficients)]]
     values = coefficients.values()
     rows += [
         ["A  intra-class, cumulative", *(_number(c.A) for c in values)],
         ["B  inter-class, cumulative", *(_number(c.B) for c in values)],
-        ["α  per step", *(_interval(c.alpha) for c in values)],
-        ["β  per step", *(_interval(c.beta) for c in values)],
-        ["γ = α − β  per step", *(_interval(c.gamma) for c in values)],
+        [f"α  per {unit}", *(_interval(c.alpha) for c in values)],
+        [f"β  per {unit}", *(_interval(c.beta) for c in values)],
+        [f"γ = α − β  per {unit}", *(_interval(c.gamma) for c in values)],
         ["tail index of A", *(_number(c.tail_A) for c in values)],
         ["tail index of B", *(_number(c.tail_B) for c in values)],
         ["tail index of γ", *(_number(c.tail_gamma) for c in values)],
-        ["reference time of A, B", *(_step(c.reference_time) for c in values)],
-        ["reference time of γ", *(_step(c.gamma_reference_time) for c in values)],
+        ["reference time of A, B", *(_time(c.reference_time, unit) for c in values)],
+        ["reference time of γ", *(_time(c.gamma_reference_time, unit) for c in values)],
     ]
     table = _columns(rows)
     table += [f"{model}: {c.status}" for model, c in coefficients.items() if c.status != "ok"]
@@ -127,8 +127,10 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4g}"
 
 
-def _step(value: float) -> str:
-    return "–" if math.isnan(value) else f"step {value:.0f}"
+def _time(value: float, unit: str) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"step {value:.0f}" if unit == "step" else f"{value:.3g} {unit}"
 
 
 def _interval(estimate: Estimate) -> str:

@@ -46,7 +46,7 @@ class ClassWindow:
         first = next(iter(references.values()))
         self.num_classes = first.shape[0]
         self.ignore_index = ignore_index
-        self.has_previous_means = False
+        self._ever_seen = torch.zeros(self.num_classes, dtype=torch.bool, device=first.device)
         self.moments = {name: empty_moments(reference) for name, reference in references.items()}
         row_bytes = max(r.shape[1] * r.element_size() for r in references.values())
         wanted = min(MAX_ROWS, max(MIN_ROWS, ROWS_PER_CLASS * self.num_classes))
@@ -55,6 +55,7 @@ class ClassWindow:
         self._rows = {name: r.new_zeros(self._capacity, r.shape[1]) for name, r in references.items()}
         self._labels = torch.full((self._capacity,), -1, dtype=torch.long, device=first.device)
         self._filled = self._cursor = self._accumulated = 0
+        self._advanced = False
 
     @classmethod
     def for_batch(cls, batch: Mapping[str, Tensor], num_classes: int, ignore_index: int | None = None) -> ClassWindow:
@@ -72,7 +73,7 @@ class ClassWindow:
         }
         window = cls({name: m.reference for name, m in moments.items()}, ignore_index)
         window.moments = moments
-        window.has_previous_means = state["has_previous_means"]
+        window._advanced, window._ever_seen = state["advanced"], state["ever_seen"].to(device, copy=True)
         window._filled, window._cursor = state["filled"], state["cursor"]
         window._accumulated = state["accumulated"]
         window._labels[: window._filled] = state["labels"].to(device)
@@ -138,13 +139,19 @@ class ClassWindow:
         return (x, labels) if bool(keep.all()) else (x[keep], labels[keep])
 
     def previous_means(self, source: str) -> Tensor | None:
-        """The class means (K, p) of the window before; ``None`` in the first window."""
-        return self.moments[source].reference if self.has_previous_means else None
+        """The last known class means (K, p) from before this window, NaN rows for classes never seen.
+
+        ``None`` in the first window.
+        """
+        if not self._advanced:
+            return None
+        return torch.where(self._ever_seen.unsqueeze(1), self.moments[source].reference, torch.nan)
 
     def advance(self) -> None:
         """Open the next window about the means of this one."""
         self._accumulate(self._cursor)
-        self.has_previous_means = self.has_previous_means or not self.empty
+        self._advanced = self._advanced or not self.empty
+        self._ever_seen |= next(iter(self.moments.values())).weight > 0
         self.moments = {name: empty_moments(next_reference(m)) for name, m in self.moments.items()}
         self._filled = self._cursor = self._accumulated = 0
 
@@ -160,7 +167,8 @@ class ClassWindow:
             "filled": self._filled,
             "cursor": self._cursor,
             "accumulated": self._accumulated,
-            "has_previous_means": self.has_previous_means,
+            "advanced": self._advanced,
+            "ever_seen": self._ever_seen.cpu().clone(),
         }
 
 

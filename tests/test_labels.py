@@ -126,13 +126,14 @@ class TestAlign:
             "soft": torch.eye(K)[labels],
         }[form]
         flat_features, flat_logits, target = align(features, logits, given_labels, K)
-        assert target.dtype == (torch.float32 if form == "soft" else torch.long)
+        weights = form == "soft" or (form == "float" and K == 2)
+        assert target.dtype == (torch.float32 if weights else torch.long)
         assert len(flat_features) == len(flat_logits) == len(target) == labels.numel()
         for row, position in enumerate(torch.cartesian_prod(*map(torch.arange, lead)).reshape(-1, len(lead))):
             at = tuple(position.tolist())
             assert torch.equal(flat_features[row], features[at])
             assert torch.equal(flat_logits[row], logits[at])
-            assert (target[row].argmax() if form == "soft" else target[row]) == labels[at]
+            assert (target[row].argmax() if weights else target[row]) == labels[at]
 
     def test_soft_labels_keep_their_values(self):
         soft = torch.tensor([[0.3, 0.7], [1.0, 0.0]], requires_grad=True)
@@ -145,9 +146,9 @@ class TestAlign:
         assert torch.equal(align(torch.zeros(2, 5, 8), torch.zeros(2, 5, 3), soft, 3)[2], soft.reshape(10, 3))
 
     def test_binary_head_of_width_one(self):
-        features, logits, target = align(torch.zeros(3, 4), torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [1.0]]), 2)
+        features, logits, target = align(torch.zeros(3, 4), torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [0.75]]), 2)
         assert (features.shape, logits.shape) == ((3, 4), (3, 1))
-        assert target.tolist() == [0, 1, 1]
+        assert target.tolist() == [[1, 0], [0, 1], [0.25, 0.75]]
 
     def test_ignored_labels_pass_through(self):
         assert align(torch.zeros(3, 4), torch.zeros(3, 2), torch.tensor([0, -100, 255]), 2)[2].tolist() == [

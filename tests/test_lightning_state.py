@@ -42,8 +42,9 @@ class ResumableLoader:
 
     def __iter__(self):
         start = self.position % len(self.batches)
-        for self.position in range(start + 1, len(self.batches) + 1):
-            yield self.batches[self.position - 1]
+        for position in range(start, len(self.batches)):
+            self.position = position + 1
+            yield self.batches[position]
 
     def state_dict(self):
         return {"position": self.position}

@@ -1,0 +1,150 @@
+"""The class means of a run, window by window, kept within a budget and saved as one file.
+
+K classes, p feature dimensions, T windows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from le_callback.statistics import ClassStatistics
+
+BUDGET_BYTES = 16 * 2**20  # of each source
+MIN_WINDOWS = 32  # a source of which fewer windows fit the budget is left out
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SourceTrajectory:
+    """Class means of one source over time; NaN where a class was not seen in a window."""
+
+    times: NDArray[np.float64]  # (T,)
+    means: NDArray[np.float32]  # (T, K, p)
+    mean_noise: NDArray[np.float32]  # (T, K) expected squared error of each mean
+    counts: NDArray[np.float32]  # (T, K) samples
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a run leaves for later analysis: feed ``sources[...].means`` to ``estimate_coefficients``.
+
+    >>> recorder = TrajectoryRecorder()
+    >>> moments = ClassStatistics(*(torch.ones(2) for _ in range(2)), torch.ones(2, 3), torch.ones(2), torch.zeros(2))
+    >>> for t in range(3):
+    ...     recorder.add("logits", float(t), moments)
+    >>> recorder.trajectory("step", ["cat", "dog"]).sources["logits"].means.shape
+    (3, 2, 3)
+    """
+
+    sources: Mapping[str, SourceTrajectory]
+    time_unit: str
+    class_names: tuple[str, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write one ``.npz`` file; overwrites."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, source in self.sources.items():
+            for key, value in vars(source).items():
+                arrays[f"{name}/{key}"] = value
+        about = {"format": _FORMAT, "time_unit": self.time_unit, "class_names": list(self.class_names)}
+        with Path(path).open("wb") as file:
+            np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trajectory:
+        """Read what ``save`` wrote; nothing in the file can run code.
+
+        Raises:
+            ValueError: if the file was not written by ``save``.
+        """
+        with np.load(Path(path), allow_pickle=False) as archive:
+            if "about" not in archive:
+                raise ValueError(f"Expected a trajectory written by `Trajectory.save`, but {path} holds none.")
+            about = json.loads(str(archive["about"]))
+            if about.get("format") != _FORMAT:
+                raise ValueError(
+                    f"The trajectory {path} has format {about.get('format')}; this version reads {_FORMAT}."
+                )
+            names = dict.fromkeys(key.split("/")[0] for key in archive.files if "/" in key)
+            sources = {
+                name: SourceTrajectory(
+                    *(archive[f"{name}/{key}"] for key in ("times", "means", "mean_noise", "counts"))
+                )
+                for name in names
+            }
+        return cls(sources, about["time_unit"], tuple(about["class_names"]))
+
+
+@dataclass
+class _Rows:
+    """Windows of one source: every ``stride``-th is kept, and the stride doubles when the budget is full."""
+
+    stride: int = 1
+    added: int = 0
+    times: list[float] = field(default_factory=list)
+    windows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+
+@dataclass
+class TrajectoryRecorder:
+    """Collects windows; each source stays within ``budget`` bytes whatever the length of the run."""
+
+    budget: int = BUDGET_BYTES
+    _rows: dict[str, _Rows] = field(default_factory=dict)
+
+    def add(self, source: str, time: float, statistics: ClassStatistics) -> None:
+        """Keep the class moments of a window, if its source fits the budget."""
+        capacity = self.budget // (4 * (statistics.mean.numel() + 2 * len(statistics.weight)))
+        if capacity < MIN_WINDOWS:
+            return
+        rows = self._rows.setdefault(source, _Rows())
+        if rows.added % rows.stride == 0:
+            rows.times.append(time)
+            rows.windows.append(
+                tuple(x.detach().cpu().float() for x in (statistics.mean, statistics.mean_noise, statistics.weight))  # type: ignore[arg-type]
+            )
+        rows.added += 1
+        if len(rows.times) >= capacity:
+            rows.times, rows.windows = rows.times[::2], rows.windows[::2]
+            rows.stride *= 2
+
+    def trajectory(self, time_unit: str, class_names: Sequence[str]) -> Trajectory:
+        """What was collected so far."""
+        sources = {}
+        for name, rows in self._rows.items():
+            means, noise, counts = (torch.stack(column).numpy() for column in zip(*rows.windows, strict=True))
+            sources[name] = SourceTrajectory(np.array(rows.times), means, noise, counts)
+        return Trajectory(sources, time_unit, tuple(class_names))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        return {
+            name: {
+                "stride": rows.stride,
+                "added": rows.added,
+                "times": list(rows.times),
+                "windows": [torch.stack(column) for column in zip(*rows.windows, strict=True)],
+            }
+            for name, rows in self._rows.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken."""
+        self._rows = {
+            name: _Rows(
+                saved["stride"],
+                saved["added"],
+                list(saved["times"]),
+                list(zip(*(column.unbind() for column in saved["windows"]), strict=True)),
+            )
+            for name, saved in state.items()
+        }
