@@ -4,11 +4,11 @@
     python examples/paper/phase_transition.py --fresh    # trains everything again
 
 GeoMNIST, 4,000 images a class, the paper's network, batch 1, SGD with learning rate 0.005, 10,000 steps. The probe is
-the training set under the labels that training uses, read every 100 steps. The paper averages 100 runs a ratio; here each
-ratio is run once, and again with other data and weights to show how much one run can be trusted.
+the training set under the labels that training uses, read every 100 steps. The paper averages 100 runs a ratio; here
+each ratio is run once, and again with other data and weights to show how much one run can be trusted.
 
-With 500 images a class the labels that are pure noise at 2/3 still correlate by chance with size and brightness, and seven
-epochs learn that: with fewer images than steps the index stays below 1 there.
+With 500 images a class the labels that are pure noise at 2/3 still correlate by chance with size and brightness, and
+seven epochs learn that: with fewer images than steps the index stays below 1 there.
 """
 
 from __future__ import annotations
