@@ -257,7 +257,7 @@ class DirectionModel:
     def mode_weights(self, num_classes: int) -> ModeWeights:  # noqa: D102
         if not self.has_modes(num_classes):
             raise ValueError(
-                f"the directions are no simplex equiangular tight frame of {num_classes} classes, so that the model has "
+                f"the directions are no simplex equiangular tight frame of {num_classes} classes, so the model has "
                 'no two modes; use method="regression"'
             )
         return LModel().mode_weights(num_classes)
