@@ -107,7 +107,8 @@ def fit_growth(
     r = np.broadcast_to(np.asarray(noise if known else 0.0, dtype=np.float64), t.shape)
     where = float(t[0] + half_length(t)) if at is None else float(at)
     if not (np.isfinite(y).all() and np.isfinite(r).all()):
-        return GrowthFit(*[float("nan")] * 4, (float("nan"), float("nan")), float("nan"))
+        nan = float("nan")
+        return GrowthFit(nan, nan, nan, nan, (nan, nan), nan)
     nearest = int(np.abs(t - where).argmin())
     unit = float(half_length(t))
     if process:
@@ -122,14 +123,14 @@ def fit_growth(
         gram, _ = increment_gram(channels, np.zeros((1, 1)))
         G, h, s = gram[0, 0, :-1, :-1], gram[0, 0, :-1, -1], gram[0, 0, -1, -1]
         freedom = len(t) - 1 - order
-        covariance = np.linalg.inv(G) * (1.0 if known else float(s - h @ np.linalg.solve(G, h)) / freedom)
         slope = float(np.linalg.solve(G, h)[0] / unit)
-        error = float(np.sqrt(max(covariance[0, 0], 0.0)) / unit)
+        variance = 1.0 if known else max(float(s - h @ np.linalg.solve(G, h)), 0.0) / freedom
+        error = float(np.sqrt(variance * np.linalg.inv(G)[0, 0]) / unit)
         tail = 0.5 + confidence / 2
         half = error * float(ndtri(tail) if known else stdtrit(freedom, tail))
         q = 0.0
         level, level_error = _level(channels, nearest, q)
-        level_error *= float(np.sqrt(covariance[0, 0] * G[0, 0] / max((np.linalg.inv(G) * G)[0, 0], 1e-300)))
+        level_error *= float(np.sqrt(variance))
     return GrowthFit(float(y[nearest]) - level, level_error, slope, error, (slope - half, slope + half), q)
 
 

@@ -7,8 +7,8 @@ A series x_0 … x_n is measured; its increments obey  d_i = X_i θ + w_i + e_{i
 
 The increments' covariance T(q) = q·diag(s) + D diag(r) Dᵀ is tridiagonal, so everything costs O(n). What is not
 known, q, is integrated out: on a logarithmic grid, each q is weighed by its restricted likelihood in this window, its
-likelihood in other windows (:class:`ProcessHistory`) and a prior. Without sampling noise and history the result is Student's t with
-n − c degrees of freedom; where q is known well, it is normal.
+likelihood in other windows (:class:`ProcessHistory`) and a prior. Without sampling noise and history the result is
+Student's t with n − c degrees of freedom; where q is known well, it is normal.
 
 One window cannot tell a small random walk from none: with sampling noise and no history the intervals are too wide
 (conservative). A few windows of history mend that.

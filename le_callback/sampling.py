@@ -23,8 +23,8 @@ class SamplingNoise:
 
     Attributes:
         trace: ``(T, K)``, tr(Σ_k)/n_k.
-        along: ``(T, K)`` or None: variance of the mean's coordinate along its class direction, d_kᵀΣ_k d_k/(n_k ‖d_k‖⁴).
-            Only the L and direction models use it; None takes the noise to be equal in all dimensions.
+        along: ``(T, K)`` or None: variance of the mean's coordinate along its direction, d_kᵀΣ_k d_k/(n_k ‖d_k‖⁴). Only
+            the L and direction models use it; None takes the noise to be equal in all dimensions.
 
     Raises:
         ValueError: shapes that differ, or negative entries.
