@@ -53,7 +53,7 @@ def mode_noise(variance: Array) -> tuple[Array, Array]:
 
 
 def norm_series(
-    mode: Array, variance: Array, dimensions: int, *, threshold: float = 3.0, remove_rotation: bool = True
+    mode: Array, variance: Array, dimensions: int, *, threshold: float = 3.0, remove_rotation: bool = False
 ) -> ModeSeries:
     """Log norm of a mode ``(T, n, q)``, corrected for sampling noise and for the growth that noise alone brings.
 

@@ -19,8 +19,9 @@ class TailIndex:
     """How fast a coefficient falls off: f ~ t^(−r), critical value r = 1.
 
     Attributes:
-        index: 1 − mean over the tail of log F(t)/log t, with F the cumulative coefficient (A, B or G = A − B). It is below 1
-            exactly where F is above 1 in the tail, so it depends on ``reference_time`` (F is 0 there) and on the unit of t.
+        index: 1 − mean over the tail of log F(t)/log t, with F the cumulative coefficient (A, B or G = A − B). It is
+            below 1 exactly where F is above 1 in the tail, so it depends on ``reference_time`` (F is 0 there) and on
+            the unit of t.
         index_interval: from the interval of F, taken as one error common to the whole tail.
         slope: 1 − d log F/d log t at the end of the tail: does not depend on the scale of F.
         slope_interval: by the delta method.

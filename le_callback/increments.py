@@ -175,7 +175,8 @@ def window_likelihood(channels: Channels, log_q: Array) -> Array:
     explained = np.where(used, along**2 / np.where(used, values, 1), 0).sum(-1)
     # columns that vanish in this channel are no coefficients of it: only directions in use count
     log_gram = np.where(used, np.log(np.where(used, values, 1)), 0).sum(-1)
-    log_gram += used.mean(-1) * 2 * np.log(scale).sum(-1)
+    live = scale > 1e-140
+    log_gram += used.sum(-1) / np.maximum(live.sum(-1), 1) * 2 * np.where(live, np.log(scale), 0).sum(-1)
     return np.asarray(-0.5 * (log_det + log_gram + full[..., c, c] - explained))
 
 

@@ -5,10 +5,10 @@ span U and V of a reference taken *before* the window, so that the vectors know 
 
     ⟨e_c, ΔX̄⟩ = ∫ (α⟨e_c, U⟩ + β⟨e_c, V⟩) dt + process noise + sampling noise,   c = 1, 2.
 
-Six scalars a time, and two noise variances, are sufficient statistics (:class:`Projections`). Projection on fixed vectors
-avoids the errors-in-variables bias of the Gram matrix, which grows with the number of dimensions: what is left, of the
-order of noise²/signal² along one direction, cancels between increments because the regressor is symmetric in time about
-its increment.
+Six scalars a time, and two noise variances, are sufficient statistics (:class:`Projections`). Projection on fixed
+vectors avoids the errors-in-variables bias of the Gram matrix, which grows with the number of dimensions: what is left,
+of the order of noise²/signal² along one direction, cancels between increments because the regressor is symmetric in
+time about its increment.
 
 Legend: T times, K classes, p dimensions, m levels of a window, C = 2 channels.
 """

@@ -97,8 +97,8 @@ def coordinate_variance(noise: SamplingNoise, model: LEModel, p: int) -> Array:
 def projected_variance(noise: SamplingNoise, vectors: Array, directions: Array | None) -> Array:
     """Sampling variance ``(T,)`` of ⟨e, X̄⟩ for a unit vector ``e (K, p)``: Σ_k e_kᵀ Cov(X̄_k) e_k.
 
-    >>> float(projected_variance(SamplingNoise(np.array([[0.2, 0.2]])), np.eye(2) / np.sqrt(2), None)[0])
-    0.1
+    >>> projected_variance(SamplingNoise(np.array([[0.5, 0.25]])), np.eye(2), None)
+    array([0.375])
     """
     p = vectors.shape[-1]
     squares = (vectors**2).sum(-1)

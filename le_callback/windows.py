@@ -29,7 +29,7 @@ _HISTORY = 16  # windows
 
 @dataclass(frozen=True)
 class WindowEstimates:
-    """For each time: functionals ``(T, F)`` with half widths, their covariance ``(T, F, F)``, q ``(T, C)``, condition."""
+    """For each time: functionals ``(T, F)``, half widths, covariance ``(T, F, F)``, q ``(T, C)``, condition."""
 
     estimate: Array
     half: Array
@@ -77,9 +77,9 @@ def slide(
 ) -> WindowEstimates:
     """Fit the window of each time in ``evaluate``.
 
-    ``make(a, b, at)`` gives the channels of levels a … b − 1 evaluated at time ``at``. Windows that hold a time that is not
-    ``valid`` are left NaN. The history of a window are windows that share no increment with it, for causal estimates only
-    earlier ones, at most 16, the nearest.
+    ``make(a, b, at)`` gives the channels of levels a … b − 1 evaluated at time ``at``. Windows that hold a time that is
+    not ``valid`` are left NaN. The history of a window are windows that share no increment with it, for causal
+    estimates only earlier ones, at most 16, the nearest.
     """
     T, F, m = len(times), len(functionals), window
     estimate, half = np.full((T, F), np.nan), np.full((T, F), np.nan)
