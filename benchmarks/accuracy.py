@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py --runs 1000
 
-The simulator (tests/simulators.py) integrates the full drift matrix and shares no code with the estimators. Each run is one
-trajectory of class means; α, β, γ are estimated at one time inside it and compared with the planted values there.
+The simulator (tests/simulators.py) integrates the full drift matrix and shares no code with the estimators. Each run is
+one trajectory of class means; α, β, γ are estimated at one time inside it and compared with the planted values there.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def bound(cell: Cell, blocks, P, path):
     Information Σ over coordinates of DᵀT⁻¹D, with D the integrals of U and V over the steps and T the covariance of the
     increments, process noise on the diagonal and differences of sampling noise. Dense on purpose.
     """
-    m, K, p = path.shape
+    m, K, _ = path.shape
     own = np.stack([P[i, i] * path[:, i] @ blocks[i, i].T for i in range(K)], axis=1)
     total = np.einsum("ij,ijab,tjb->tia", P, blocks, path)
     D = [(f[1:] + f[:-1]).reshape(m - 1, -1) / 2 for f in (own, total - own)]
@@ -97,11 +97,11 @@ def run_cell(cell: Cell, runs: int, seed: int):
     model, blocks, P, start = problem(cell, rng)
     f = SHAPES[cell.shape]
 
-    def E(t):
+    def matrix(t):
         return simulators.le_matrix(ALPHA * f(t), BETA * f(t), cell.K)
 
-    exact = simulators.simulate(E, P, blocks, start, TIMES)[0]
-    paths = simulators.simulate(E, P, blocks, start, TIMES, sigma=cell.sigma, runs=runs, rng=rng, substeps=2)
+    exact = simulators.simulate(matrix, P, blocks, start, TIMES)[0]
+    paths = simulators.simulate(matrix, P, blocks, start, TIMES, sigma=cell.sigma, runs=runs, rng=rng, substeps=2)
     variance = cell.sampling * cell.sigma**2
     paths = paths + np.sqrt(variance) * rng.standard_normal(paths.shape)
     half = cell.window // 2
@@ -158,7 +158,7 @@ def efficiency_cells() -> list[Cell]:
     """Constant coefficients, fitted as constants: the bound applies."""
     cells = [Cell(model, "regression", sampling=s, order=1) for model in ("I", "L", "direction") for s in (0.0, 10.0)]
     cells += [replace(cells[0], causal=True), replace(cells[0], K=5, p=7), replace(cells[0], imbalance=10.0)]
-    return cells + [replace(cells[0], method="modes"), replace(cells[2], method="modes")]
+    return [*cells, replace(cells[0], method="modes"), replace(cells[2], method="modes")]
 
 
 def line(cell: Cell, runs: int, seed: int) -> tuple[str, bool]:
@@ -200,7 +200,7 @@ def main() -> None:
         "Efficiency (constant coefficients fitted as constants, order 1)": efficiency_cells(),
     }
     text, good, total = [], 0, 0
-    with tqdm(total=sum(map(len, sections.values())), unit="cell") as bar:
+    with tqdm(total=sum(map(len, sections.values())), unit="cell", mininterval=5) as bar:
         for title, cells in sections.items():
             text += [f"\n## {title}\n", HEAD]
             for cell in cells:
@@ -215,12 +215,12 @@ def main() -> None:
 `python benchmarks/accuracy.py --runs {arguments.runs} --seed {arguments.seed}` · {datetime.date.today()} · Python
 {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, torch {torch.__version__}
 
-{arguments.runs} simulated runs a cell: 200 times from t = 100 in steps of 1, judged at t = {TIMES[AT]:g}, where α = {ALPHA} and
-β = {BETA}. σ is the process noise of each coordinate; "sampling/process" is the sampling variance of a class mean's coordinate
-over the process variance of one step. A coverage has a standard error of {noise:.1f} %; ✗ marks rows with one of the three
-outside 93–97 % ({total - good} of {total} rows). "bound" is the Cramér–Rao bound for coefficients that are constant in the
-window; with order 2 at the causal end point, where a slope is estimated too, it cannot be reached (factor 2 without
-sampling noise). With order 2 in a centred window and with order 1 it can.
+{arguments.runs} simulated runs a cell: 200 times from t = 100 in steps of 1, judged at t = {TIMES[AT]:g}, where
+α = {ALPHA} and β = {BETA}. σ is the process noise of each coordinate; "sampling/process" is the sampling variance of a
+class mean's coordinate over the process variance of one step. A coverage has a standard error of {noise:.1f} %; ✗ marks
+rows with one of the three outside 93–97 % ({total - good} of {total} rows). "bound" is the Cramér–Rao bound for
+coefficients that are constant in the window; with order 2 at the causal end point, where a slope is estimated too, it
+cannot be reached (factor 2 without sampling noise). With order 2 in a centred window and with order 1 it can.
 """
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(intro + "\n".join(text) + "\n", encoding="utf-8")

@@ -103,10 +103,13 @@ class LECoefficients:
         status = ""
         if not (np.isfinite(F).all() and (t > 1).all()):
             status = f"{name} is not known, or t ≤ 1, in the tail: no index"
+        elif which != "gamma" and (F < 0).all():
+            F, low, high = -F, -high, -low
+            status = f"{name} is negative: index of its absolute value"
         elif (F <= 0).any():
             status = f"{name} is not positive in the tail: no index"
         nan = float("nan")
-        if status:
+        if status.endswith("no index"):
             return TailIndex(nan, (nan, nan), nan, (nan, nan), self.reference_time, status)
         index, lower = _index(t, F), _index(t, high)
         upper = _index(t, low) if (low > 0).all() else (nan if np.isnan(low).any() else float("inf"))
@@ -116,6 +119,7 @@ class LECoefficients:
             status = f"{rate[which]} is not known in the tail: no slope"
             return TailIndex(index, (lower, upper), nan, (nan, nan), self.reference_time, status)
         i = known[-1]
+        f = f * np.sign(getattr(self, name)[-1])
         slope = 1 - t[i] * f[tail][i] / F[i]
         half_f, half_F = (ends[tail][i, 1] - ends[tail][i, 0]) / 2, (high[i] - low[i]) / 2
         half = t[i] / F[i] * np.hypot(half_f, f[tail][i] / F[i] * half_F)

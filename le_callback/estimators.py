@@ -21,7 +21,7 @@ from scipy.special import stdtrit
 
 from le_callback.amplitudes import ModeSeries, entry_series, mode_noise, norm_series, split_modes
 from le_callback.coefficients import LECoefficients, normal_half_width, symmetric_interval
-from le_callback.growth import growth_channels, half_length
+from le_callback.growth import growth_basis, growth_channels, polynomial_basis
 from le_callback.increments import Array, Channels
 from le_callback.models import LEModel, sampling_matrix
 from le_callback.regression import Projections, instant_covariance, reference_basis, regression_channels
@@ -61,7 +61,8 @@ def estimate_coefficients(
         noise: sampling variance of the class means: a :class:`SamplingNoise`, or its trace ``(T, K)`` or ``(K,)``; None
             is exact means (a probe).
         window: number of times in a window, m.
-        order: degree of the growth curve within a window; α and β are polynomials of degree ``order`` − 1 there.
+        order: number of functions of time that make up α and β within a window (1: constant), see
+            :func:`le_callback.growth.rate_basis`; ``"closed_form"``: degree of the polynomial.
         confidence: of all intervals.
         causal: use only the past of each time, as in live use; else windows are centred.
         threshold: a mode is identifiable where its squared norm is above ``threshold`` times its sampling noise.
@@ -201,24 +202,13 @@ def _mode_rates(
             **settings,
         )
         joint.estimate[alone, 2], joint.half[alone, 2] = single.estimate[alone, 0], single.half[alone, 0]
-    unit = _unit(t, settings)
-    joint.estimate[:] /= unit[:, None]
-    joint.half[:] /= unit[:, None]
-    joint.covariance[:] /= unit[:, None, None] ** 2
     return joint
 
 
 def _mode_channel(s: ModeSeries, t: Array, a: int, b: int, at: float, order: int) -> Channels:
     scale = s.scale[a:b]
     process = np.diff(t[a:b]) / np.sqrt(scale[:-1] * scale[1:])
-    return growth_channels(t[a:b], s.log_amplitude[a:b], s.noise[a:b], process, order, np.array(at))
-
-
-def _unit(t: Array, settings: dict[str, Any]) -> Array:
-    """Half length of the window that serves each time, ``(T,)``."""
-    m, T = settings["window"], len(t)
-    starts = [window_start(i, m, 0, T, settings["causal"]) for i in range(T)]
-    return np.array([1.0 if a is None else float(half_length(t[a : a + m])) for a in starts])
+    return growth_channels(s.log_amplitude[a:b], s.noise[a:b], process, growth_basis(t[a:b], at, order))
 
 
 def _savitzky_golay(
@@ -238,10 +228,9 @@ def _savitzky_golay(
         if a is None or not np.isfinite(cumulative[:, a : a + m]).all():
             continue
         s, y = t[a : a + m] - t[i], cumulative[:, a : a + m]
-        h = float(half_length(s))
-        weights = np.linalg.pinv(np.vander(s / h, order + 1, increasing=True))[1] / h
-        dt = np.diff(s)
-        design = np.diff(np.vander(s / h, order + 1, increasing=True)[:, 1:], axis=0) / np.sqrt(dt)[:, None]
+        basis, dt = polynomial_basis(s, 0.0, order), np.diff(s)
+        weights = np.linalg.pinv(np.column_stack([np.ones(m), basis]))[1]
+        design = np.diff(basis, axis=0) / np.sqrt(dt)[:, None]
         d = np.diff(y) / np.sqrt(dt)
         residual = d - d @ np.linalg.pinv(design).T @ design.T
         walk = residual @ residual.T / freedom  # (3, 3) covariance of A, B, G per unit of time

@@ -37,28 +37,66 @@ class GrowthFit:
     process_variance: float
 
 
-def growth_channels(times: Array, values: Array, noise: Array, process: Array, order: int, at: Array) -> Channels:
-    """Channel ``(..., 1, m − 1)`` of a growth curve: increments on those of ((t − at)/h)^j, j = 1 … order, h = 1 step.
+def rate_basis(times: Array, at: float, window: Array, order: int) -> Array:
+    """Functions φ_j ``(m, order)`` of time of which α, β, γ are sums in a window: φ_0 = 1, φ_j(at) = 0 for j > 0.
 
-    ``times``, ``values``, ``noise`` ``(..., m)``; ``process (..., m − 1)`` variance of each increment in units of q;
-    ``at (...)``. The first coefficient is the derivative at ``at`` times the window's half length.
+    Coefficients that fall as t^(−r) are followed best by powers of t: φ_1 = (t*/t)^½ − 1, φ_2 = (t/t*)^½ − 1, … with
+    t* = ``at``. Constants and t^(−½) are exact from order 2 on, and the bias at 1/t is a quarter of that of a polynomial
+    of equal degree. Far from the origin they are that polynomial. Windows that start within their own length of t = 0 use
+    times shifted by what is missing.
+
+    >>> t = np.array([225.0, 400.0])
+    >>> rate_basis(t, 225.0, t, 2)[:, 1]
+    array([ 0.  , -0.25])
+    """
+    shift = _shift(window)
+    ratio = (times + shift) / (at + shift)
+    exponents = [0.5 * (j - 2 if j < 2 else j - 1) for j in range(1, order)]
+    return np.stack([np.ones_like(ratio)] + [ratio**e - 1 for e in exponents], axis=-1)
+
+
+def growth_basis(times: Array, at: float, order: int) -> Array:
+    """Integrals ``(m, order)`` of :func:`rate_basis` over time, up to constants; ``times`` is the window.
+
+    >>> growth_basis(np.array([100.0, 400.0]), 100.0, 2)[:, 0]
+    array([300., 600.])
+    """
+    shift = _shift(times)
+    t, where = times + shift, at + shift
+    columns = [t]
+    for j in range(1, order):
+        e = 0.5 * (j - 2 if j < 2 else j - 1)
+        columns.append(where * (t / where) ** (e + 1) / (e + 1) - t)
+    return np.stack(columns, axis=-1)
+
+
+def polynomial_basis(times: Array, at: float, order: int) -> Array:
+    """(t − at)^j / h^(j−1), j = 1 … order, with h half the window: the first coefficient is the derivative at ``at``.
+
+    >>> polynomial_basis(np.arange(3.0), 1.0, 2)
+    array([[-1.,  1.],
+           [ 0.,  0.],
+           [ 1.,  1.]])
+    """
+    half = (times[-1] - times[0]) / 2
+    return np.stack([(times - at) ** j / half ** (j - 1) for j in range(1, order + 1)], axis=-1)
+
+
+def _shift(window: Array) -> float:
+    """What a window's start lacks to be its own length away from t = 0."""
+    return float(max(0.0, window[-1] - 2 * window[0]))
+
+
+def growth_channels(values: Array, noise: Array, process: Array, basis: Array) -> Channels:
+    """Channel ``(1, m − 1)`` of a growth curve whose mean is a sum of the ``basis (m, order)`` and a constant.
+
+    ``values``, ``noise`` ``(m,)``; ``process (m − 1,)``: variance of each increment in units of q.
 
     >>> t = np.arange(3.0)
-    >>> growth_channels(t, 2 * t, 0 * t, np.ones(2), 1, np.array(1.0)).design[0, :, 0]
+    >>> growth_channels(2 * t, 0 * t, np.ones(2), polynomial_basis(t, 1.0, 1)).design[0, :, 0]
     array([1., 1.])
     """
-    powers = [np.diff(((times - at[..., None]) / half_length(times)[..., None]) ** j) for j in range(1, order + 1)]
-    design = np.broadcast_to(np.stack(powers, axis=-1), (*values.shape[:-1], values.shape[-1] - 1, order))
-    return Channels(np.diff(values)[..., None, :], design[..., None, :, :], process[..., None, :], noise[..., None, :])
-
-
-def half_length(times: Array) -> Array:
-    """Half of a window's length in time, ``(...)``: the unit of time inside the fit.
-
-    >>> float(half_length(np.arange(5.0)))
-    2.0
-    """
-    return np.asarray((times[..., -1] - times[..., 0]) / 2)
+    return Channels(np.diff(values)[None], np.diff(basis, axis=0)[None], process[None], noise[None])
 
 
 def fit_growth(
@@ -105,27 +143,27 @@ def fit_growth(
         raise ValueError("times must increase strictly; sort them and drop repeated steps")
     known = noise is not None
     r = np.broadcast_to(np.asarray(noise if known else 0.0, dtype=np.float64), t.shape)
-    where = float(t[0] + half_length(t)) if at is None else float(at)
+    where = float(t[0] + t[-1]) / 2 if at is None else float(at)
     if not (np.isfinite(y).all() and np.isfinite(r).all()):
         nan = float("nan")
         return GrowthFit(nan, nan, nan, nan, (nan, nan), nan)
     nearest = int(np.abs(t - where).argmin())
-    unit = float(half_length(t))
+    basis = polynomial_basis(t, where, order)
     if process:
-        channels = growth_channels(t, y, r, np.diff(t), order, np.array(where))
+        channels = growth_channels(y, r, np.diff(t), basis)
         post = fit(channels, no_history(channels) if history is None else history)
-        functional = np.eye(order)[:1] / unit
+        functional = np.eye(order)[:1]
         slope, error, half = (float(a[0]) for a in mixture_interval(post, functional, confidence))
         q = float(post.process_variance[0])
         level, level_error = _level(channels, nearest, q)
     else:
-        channels = growth_channels(t, y, r if known else np.ones_like(r), np.diff(t), order, np.array(where))
+        channels = growth_channels(y, r if known else np.ones_like(r), np.diff(t), basis)
         gram, _ = increment_gram(channels, np.zeros((1, 1)))
         G, h, s = gram[0, 0, :-1, :-1], gram[0, 0, :-1, -1], gram[0, 0, -1, -1]
         freedom = len(t) - 1 - order
-        slope = float(np.linalg.solve(G, h)[0] / unit)
+        slope = float(np.linalg.solve(G, h)[0])
         variance = 1.0 if known else max(float(s - h @ np.linalg.solve(G, h)), 0.0) / freedom
-        error = float(np.sqrt(variance * np.linalg.inv(G)[0, 0]) / unit)
+        error = float(np.sqrt(variance * np.linalg.inv(G)[0, 0]))
         tail = 0.5 + confidence / 2
         half = error * float(ndtri(tail) if known else stdtrit(freedom, tail))
         q = 0.0

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from le_callback.growth import rate_basis
 from le_callback.increments import Array, Channels
 
 
@@ -71,9 +72,9 @@ def interval_integrals(f: Array, dt: Array) -> Array:
 
 
 def regression_channels(times: Array, data: Projections, window: slice, order: int, at: float) -> Channels:
-    """Channels of one window; coefficients (α_0, α_1, …, β_0, β_1, …) of α(t) = Σ_j α_j ((t − at)/h)^j, j < ``order``.
+    """Channels of one window; coefficients (α_0, α_1, …, β_0, β_1, …) of α(t) = Σ_j α_j φ_j(t), j < ``order``.
 
-    h is half the window's length. α_0 and β_0 are the estimates at ``at``. ``window`` selects levels.
+    φ is :func:`le_callback.growth.rate_basis`. α_0 and β_0 are the estimates at ``at``. ``window`` selects levels.
 
     >>> t = np.arange(5.0)
     >>> data = Projections(*(np.ones((2, 5)) for _ in range(4)))
@@ -86,8 +87,7 @@ def regression_channels(times: Array, data: Projections, window: slice, order: i
     dt = np.diff(times[outer])
     u, v = (interval_integrals(f[:, outer], dt)[:, steps] for f in (data.u, data.v))
     t = times[a:b]
-    middle = ((t[:-1] + t[1:]) / 2 - at) / ((t[-1] - t[0]) / 2)
-    powers = np.stack([middle**j for j in range(order)], axis=-1)  # (m − 1, order)
+    powers = rate_basis((t[:-1] + t[1:]) / 2, at, t, order)  # (m − 1, order)
     design = np.concatenate([u[..., None] * powers, v[..., None] * powers], axis=-1)
     process = np.broadcast_to(np.diff(t), u.shape)
     return Channels(np.diff(data.x[:, a:b]), design, process, data.noise[:, a:b])
