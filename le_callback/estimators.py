@@ -23,6 +23,7 @@ from le_callback.amplitudes import ModeSeries, entry_series, mode_noise, norm_se
 from le_callback.coefficients import LECoefficients, normal_half_width, symmetric_interval
 from le_callback.growth import growth_basis, growth_channels, polynomial_basis
 from le_callback.increments import Array, Channels
+from le_callback.inputs import as_noise, check_means
 from le_callback.models import LEModel, sampling_matrix
 from le_callback.regression import Projections, instant_covariance, reference_basis, regression_channels
 from le_callback.sampling import SamplingNoise, coordinate_variance, directions_of, projected_variance
@@ -86,9 +87,10 @@ def estimate_coefficients(
     >>> round(float(found.alpha[30]), 4), round(float(found.beta[30]), 4)
     (0.04, -0.02)
     """
-    X, t = _check(means, times, model, method, window, order, confidence)
+    _check_settings(method, window, order, confidence)
+    X, t = check_means(means, times, model)
     T, K, p = X.shape
-    known = _noise(noise, T, K)
+    known = as_noise(noise, T, K)
     finite: Flags = np.asarray(np.isfinite(X).all((1, 2)) & np.isfinite(known.trace).all(1))
     Xf = np.where(finite[:, None, None], X, 0.0)
     wanted = list(range(T)) if evaluate is None else sorted({range(T)[i] for i in evaluate})
@@ -369,39 +371,7 @@ def _record(
     )
 
 
-def _noise(noise: Any, T: int, K: int) -> SamplingNoise:
-    if isinstance(noise, SamplingNoise):
-        known = noise
-    else:
-        trace = np.zeros((T, K)) if noise is None else np.asarray(noise, dtype=np.float64)
-        known = SamplingNoise(np.broadcast_to(trace, (T, K)) if trace.shape in ((K,), (T, K)) else trace)
-    if known.trace.shape != (T, K):
-        raise ValueError(
-            f"noise must have shape ({T}, {K}) or ({K},), got {known.trace.shape}; one variance a time and class"
-        )
-    return known
-
-
-def _check(
-    means: Any, times: Any, model: LEModel, method: str, window: int, order: int, confidence: float
-) -> tuple[Array, Array]:
-    X = means.detach().cpu().numpy() if isinstance(means, torch.Tensor) else np.asarray(means)
-    X = X.astype(np.float64)
-    if X.ndim != 3 or len(X) == 0:
-        raise ValueError(f"means must have shape (T, K, p), got {X.shape}; stack one (K, p) matrix a time")
-    T, K, p = X.shape
-    if K < 2:
-        raise ValueError(f"means must hold at least 2 classes, got K = {K}; local elasticity compares classes")
-    if p < model.min_dimensions(K):
-        raise ValueError(
-            f"the {model.name}-model of {K} classes needs p ≥ {model.min_dimensions(K)} dimensions, got p = {p}; "
-            "use IModel or DirectionModel for other features"
-        )
-    t = np.arange(T, dtype=np.float64) if times is None else np.asarray(times, dtype=np.float64)
-    if t.shape != (T,):
-        raise ValueError(f"times must have shape ({T},) like the means, got {t.shape}; give one time for each matrix")
-    if not (np.isfinite(t).all() and (np.diff(t) > 0).all()):
-        raise ValueError("times must be finite and increase strictly; sort them and drop repeated steps")
+def _check_settings(method: str, window: int, order: int, confidence: float) -> None:
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if order < 1:
@@ -410,4 +380,3 @@ def _check(
         raise ValueError(f"window must be at least order + 3 = {order + 3}, got {window}; use a larger window")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}; 0.95 gives 95 % intervals")
-    return X, t
