@@ -154,7 +154,9 @@ def _from_modes(
         variances = elapsed[:, None] * (process if process.shape == (3,) else np.zeros(3))
     else:
         rates = _mode_rates(series, W, weights.gamma_mode, t, order, wanted, settings)
-        speed = np.stack([_filled(rates.process_variance[:, c]) / _filled(s.scale) for c, s in enumerate(series)])
+        known = np.isfinite(rates.process_variance).any()  # else no window: sampling noise alone
+        q = np.stack([_filled(c) for c in rates.process_variance.T]) if known else np.zeros((2, 1))
+        speed = q * np.stack([_filled(1 / s.scale) for s in series])
         walk = np.concatenate([np.zeros((2, 1)), np.cumsum((speed[:, 1:] + speed[:, :-1]) / 2 * np.diff(t), axis=1)], 1)
         sampling = np.stack([s.noise for s in series])
         per_mode = walk - walk[:, [start]] + sampling + sampling[:, [start]]

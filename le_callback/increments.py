@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 
 _SPACING = 0.7  # of log q; the log likelihood is smooth on this scale and is interpolated
 _COMPONENTS = 11  # of the posterior, a channel
-_PRIOR_POWER = 0.5  # 1: Jeffreys' prior, intervals too wide; 0: 1/q, too narrow where sampling noise rules
+_PRIOR_POWER = 0.75  # 1: Jeffreys' prior, intervals too wide; 0: 1/q, too narrow where sampling noise rules
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def process_grid(channels: Channels, margin: float = 0.0) -> Array:
     fit = np.linalg.solve(gram, np.swapaxes(Xw, -1, -2) @ dw[..., None])
     residual = dw - (Xw @ fit)[..., 0]
     ratio = r.mean(-1) / s.mean(-1)
-    floor = 1e-24 * (dw**2).mean(-1) + 1e-300  # an exact fit leaves no residual
+    # an exact fit leaves no residual; channels of too unequal precision could not be joined in floating point
+    floor = 1e-14 * (dw**2).mean(-1).max(-1, keepdims=True) + 1e-300
     total = np.log(np.maximum((residual**2).sum(-1) / freedom, 1e-3 * ratio) + floor)
     width = 6 * np.sqrt(2 / freedom)
     low = np.where(ratio > 0, np.minimum(total - width, np.log(0.01 * ratio / n**2 + 1e-300)), total - width)
@@ -140,7 +141,7 @@ def process_grid(channels: Channels, margin: float = 0.0) -> Array:
 
 
 def log_prior(channels: Channels, log_q: Array) -> Array:
-    """Prior of log q ``(..., C, G)``: flat where process noise rules, q^½ where it drowns in sampling noise.
+    """Prior of log q ``(..., C, G)``: flat where process noise rules, q^¾ where it drowns in sampling noise.
 
     It is a power of Jeffreys' prior, q (Σ_i (λ_i + q)^−2)^½, where λ_i = (r/s)(2 − 2 cos(πi/(n+1))) are the
     eigenvalues of the sampling noise in units of the process noise, at regular times and equal noise.

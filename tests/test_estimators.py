@@ -71,7 +71,7 @@ def test_closed_form_equals_the_official_code(run):
 
 def test_l_model_closed_form_on_data_along_the_directions():
     K, d = 3, simulators.logit_directions(3)
-    start = np.array([1.0, 2.5, 4.0])[:, None] * d
+    start = np.array([1.0, 2.0, 4.5])[:, None] * d
     t = np.arange(40.0)
     path = simulators.simulate(
         lambda s: simulators.le_matrix(0.05, -0.02, K), balanced(K), simulators.direction_blocks(d), start, t
@@ -85,7 +85,7 @@ def test_l_model_closed_form_on_data_along_the_directions():
 
 
 def exact_path(name, K, p, P, rng, t):
-    """Noise-free path at constant α, β; for large K by the modes of the drift of one feature, else by the full drift."""
+    """Noise-free path at constant α, β."""
     alpha, beta = 0.03, -0.01
     if K * p > 600:  # the I-model acts on classes alone: X(t) = exp(t E∘P) X
         from scipy.linalg import expm
@@ -260,7 +260,8 @@ def test_symmetric_matrix_and_windows():
     np.testing.assert_allclose(found.E, np.swapaxes(found.E, 1, 2))
     path[30] = np.nan
     assert "not finite" in estimate_le_matrix(path, t, model=IModel(), window=20).status
-    assert "tell" in estimate_le_matrix(path[:29, :, :2], t[:29], model=IModel()).status or True
+    path[:, 1] = path[:, 0]
+    assert "told apart" in estimate_le_matrix(path[:29], t[:29], model=IModel()).status
     assert "no window" in estimate_le_matrix(path, t, model=IModel(), window=99).status
 
 
@@ -383,8 +384,8 @@ def test_simulator_converges_in_its_substep():
     rng = np.random.default_rng(6)
     _, blocks, start = setup("I", 3, 2, rng)
 
-    def E(t):
+    def matrix(t):
         return simulators.le_matrix(3 / t, -1 / t, 3) + np.diag([0.2 * t, 0, 0])  # does not commute over time
 
-    ends = [simulators.simulate(E, balanced(3), blocks, start, [1.0, 2.0], substeps=n)[0, -1] for n in (4, 8, 64)]
+    ends = [simulators.simulate(matrix, balanced(3), blocks, start, [1.0, 2.0], substeps=n)[0, -1] for n in (4, 8, 64)]
     assert np.abs(ends[0] - ends[2]).max() / np.abs(ends[1] - ends[2]).max() == pytest.approx(4, rel=0.2)
