@@ -184,11 +184,8 @@ def line(cell: Cell, runs: int, seed: int) -> tuple[str, bool]:
     )
     where = "causal" if cell.causal else "centred"
     row = f"| {cell.model} | {cell.method} | {cell.shape} | {cell.sampling:g} | {where} | {settings} "
-    return (
-        row
-        + f"| {percent} | {relative} | {shift} | {ratio} | {'' if good else '✗'}{'' if known.all() else f' {100 * known.mean():.0f} % known'} |",
-        good,
-    )
+    share = "" if known.all() else f" {100 * known.mean():.0f} % known"
+    return f"{row}| {percent} | {relative} | {shift} | {ratio} | {'' if good else '✗'}{share} |", good
 
 
 HEAD = (
@@ -229,9 +226,9 @@ def main() -> None:
 `python benchmarks/accuracy.py --runs {arguments.runs} --seed {arguments.seed}` · {datetime.date.today()} · Python
 {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, torch {torch.__version__}
 
-{arguments.runs} simulated runs a cell: {len(TIMES)} times from t = {TIMES[0]:g} in steps of 1, judged at t = {TIMES[AT]:g}, where
-α = {ALPHA} and β = {BETA}. σ is the process noise of each coordinate; "sampling/process" is the sampling variance of a
-class mean's coordinate over the process variance of one step. A coverage has a standard error of {noise:.1f} %; ✗ marks
+{arguments.runs} simulated runs a cell: {len(TIMES)} times from t = {TIMES[0]:g} in steps of 1, judged at
+t = {TIMES[AT]:g}, where α = {ALPHA} and β = {BETA}. σ is the process noise of each coordinate; "sampling/process" is
+the sampling variance of a class mean's coordinate over the process variance of one step. A coverage has a standard error of {noise:.1f} %; ✗ marks
 rows with one of the three outside 93–97 % ({total - good} of {total} rows). "bound" is the Cramér–Rao bound for
 coefficients that are constant in the window; with order 2 at the causal end point, where a slope is estimated too, it
 cannot be reached (factor 2 without sampling noise). With order 2 in a centred window and with order 1 it can.

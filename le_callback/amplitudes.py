@@ -28,6 +28,11 @@ class ModeSeries:
     scale: Array
     identifiable: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
+    def window(self, start: int, stop: int) -> ModeSeries:
+        """The times from ``start`` up to, not with, ``stop``."""
+        part = slice(start, stop)
+        return ModeSeries(self.log_amplitude[part], self.noise[part], self.scale[part], self.identifiable[part])
+
 
 def split_modes(z: Array) -> tuple[Array, Array]:
     """Common part ``(T, 1, q)`` and difference part ``(T, K, q)`` of the coordinates.

@@ -21,10 +21,11 @@ from scipy.special import stdtrit
 
 from le_callback.amplitudes import ModeSeries, entry_series, mode_noise, norm_series, split_modes
 from le_callback.coefficients import LECoefficients, normal_half_width, symmetric_interval
-from le_callback.growth import growth_basis, growth_channels, polynomial_basis
+from le_callback.growth import polynomial_basis
 from le_callback.increments import Array, Channels
 from le_callback.inputs import as_noise, check_means
-from le_callback.models import LEModel, sampling_matrix
+from le_callback.models import LEModel, ModeWeights, sampling_matrix
+from le_callback.rates import mode_channels, mode_functionals, regression_functionals
 from le_callback.regression import Projections, instant_covariance, reference_basis, regression_channels
 from le_callback.sampling import SamplingNoise, coordinate_variance, directions_of, projected_variance
 from le_callback.windows import WindowEstimates, slide, window_start
@@ -153,7 +154,7 @@ def _from_modes(
         elapsed = np.maximum(t - t[start], 0)
         variances = elapsed[:, None] * (process if process.shape == (3,) else np.zeros(3))
     else:
-        rates = _mode_rates(series, W, weights.gamma_mode, t, order, wanted, settings)
+        rates = _mode_rates(series, weights, t, order, wanted, settings)
         known = np.isfinite(rates.process_variance).any()  # else no window: sampling noise alone
         q = np.stack([_filled(c) for c in rates.process_variance.T]) if known else np.zeros((2, 1))
         speed = q * np.stack([_filled(1 / s.scale) for s in series])
@@ -169,8 +170,7 @@ def _from_modes(
 
 def _mode_rates(
     series: tuple[ModeSeries, ModeSeries],
-    W: Array,
-    gamma_mode: str,
+    weights: ModeWeights,
     t: Array,
     order: int,
     wanted: list[int],
@@ -180,20 +180,14 @@ def _mode_rates(
 
     def maker(chosen: tuple[ModeSeries, ...]) -> Any:
         def make(a: int, b: int, at: float) -> Channels:
-            made = [_mode_channel(s, t, a, b, at, order) for s in chosen]
-            design = np.zeros((len(made), b - a - 1, order * len(made)))
-            for c, channel in enumerate(made):
-                design[c, :, order * c : order * (c + 1)] = channel.design[0]
-            joined = [np.concatenate([getattr(x, n) for x in made]) for n in ("response", "process", "noise")]
-            return Channels(joined[0], design, joined[1], joined[2])
+            return mode_channels(t[a:b], [s.window(a, b) for s in chosen], at, order)
 
         return make
 
-    functionals = np.zeros((3, 2 * order))
-    functionals[:, 0], functionals[:, order] = W[:, 0], W[:, 1]
+    functionals = mode_functionals(weights, order)
     both = series[0].identifiable & series[1].identifiable
     joint = slide(maker(series), t, both, wanted, functionals, first=0, **settings)
-    own = 0 if gamma_mode == "common" else 1
+    own = 0 if weights.gamma_mode == "common" else 1
     alone = [i for i in wanted if not np.isfinite(joint.estimate[i, 2])]
     if alone and series[own].identifiable.any():
         single = slide(
@@ -201,18 +195,12 @@ def _mode_rates(
             t,
             series[own].identifiable,
             alone,
-            W[2:, own] * np.eye(order)[:1],
+            weights.gamma_weight * np.eye(order)[:1],
             first=0,
             **settings,
         )
         joint.estimate[alone, 2], joint.half[alone, 2] = single.estimate[alone, 0], single.half[alone, 0]
     return joint
-
-
-def _mode_channel(s: ModeSeries, t: Array, a: int, b: int, at: float, order: int) -> Channels:
-    scale = s.scale[a:b]
-    process = np.diff(t[a:b]) / np.sqrt(scale[:-1] * scale[1:])
-    return growth_channels(s.log_amplitude[a:b], s.noise[a:b], process, growth_basis(t[a:b], at, order))
 
 
 def _savitzky_golay(
@@ -288,10 +276,7 @@ def _regression(
     def make(a: int, b: int, at: float) -> Channels:
         return regression_channels(t, at_start(a), slice(a, b), order, at)
 
-    functionals = np.zeros((3, 2 * order))
-    functionals[0, 0] = functionals[1, order] = functionals[2, 0] = 1.0
-    functionals[2, order] = -1.0
-    rates = slide(make, t, finite, wanted, functionals, first=1, **settings)
+    rates = slide(make, t, finite, wanted, regression_functionals(order), first=1, **settings)
     weak = rates.condition < _SINGULAR
     for numbers in (rates.estimate, rates.half, rates.covariance):
         numbers[weak] = np.nan

@@ -8,9 +8,11 @@ import pytest
 import simulators
 import torch
 
+from le_callback.amplitudes import mode_noise, norm_series, split_modes
 from le_callback.estimators import estimate_coefficients
 from le_callback.le_matrix import estimate_le_matrix
 from le_callback.models import DirectionModel, GeneralModel, IModel, LModel
+from le_callback.rates import estimate_rates, extend_history, mode_channels, mode_functionals
 from le_callback.sampling import SamplingNoise
 
 SHARED = (
@@ -327,6 +329,30 @@ def test_causal_estimates_do_not_see_the_future():
         whole = estimate_coefficients(X, t, model=IModel(), method=method, window=15, causal=True)
         part = estimate_coefficients(X[:50], t[:50], model=IModel(), method=method, window=15, causal=True)
         np.testing.assert_allclose(whole.alpha[:50], part.alpha, rtol=1e-6, err_msg=method)
+
+
+def test_live_rates_equal_the_causal_offline_ones():
+    rng = np.random.default_rng(8)
+    t, X = growing()
+    X = X[:45] + 0.02 * rng.standard_normal((45, 3, 4))
+    t, noise, m = t[:45] + 100, np.full(3, 4 * 0.02**2), 23
+    offline = estimate_coefficients(X, t, model=IModel(), noise=noise, window=m, causal=True)
+    common, difference = split_modes(X)
+    totals = mode_noise(np.tile(noise, (45, 1)))
+    modes = [norm_series(common, totals[0], 4), norm_series(difference, totals[1], 8)]
+    functionals = mode_functionals(IModel().mode_weights(3), 2)
+
+    def live(stop, history):
+        channels = mode_channels(t[stop - m : stop], [s.window(stop - m, stop) for s in modes], t[stop - 1], 2)
+        return channels, estimate_rates(channels, functionals, history)
+
+    channels, first = live(m, None)
+    _, last = live(45, extend_history(None, channels))
+    for rates, at in [(first, m - 1), (last, 44)]:
+        expected = [offline.alpha[at], offline.beta[at], offline.gamma[at]]
+        np.testing.assert_allclose(rates.estimate, expected, atol=1e-5)
+        half = [np.ptp(getattr(offline, n + "_interval")[at]) / 2 for n in ("alpha", "beta", "gamma")]
+        np.testing.assert_allclose(rates.half, half, rtol=0.03)
 
 
 @pytest.mark.parametrize("method", ["modes", "regression", "closed_form"])
