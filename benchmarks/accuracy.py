@@ -228,10 +228,11 @@ def main() -> None:
 
 {arguments.runs} simulated runs a cell: {len(TIMES)} times from t = {TIMES[0]:g} in steps of 1, judged at
 t = {TIMES[AT]:g}, where α = {ALPHA} and β = {BETA}. σ is the process noise of each coordinate; "sampling/process" is
-the sampling variance of a class mean's coordinate over the process variance of one step. A coverage has a standard error of {noise:.1f} %; ✗ marks
-rows with one of the three outside 93–97 % ({total - good} of {total} rows). "bound" is the Cramér–Rao bound for
-coefficients that are constant in the window; with order 2 at the causal end point, where a slope is estimated too, it
-cannot be reached (factor 2 without sampling noise). With order 2 in a centred window and with order 1 it can.
+the sampling variance of a class mean's coordinate over the process variance of one step. A coverage has a standard
+error of {noise:.1f} %; ✗ marks rows with one of the three outside 93–97 % ({total - good} of {total} rows). "bound" is
+the Cramér–Rao bound for coefficients that are constant in the window; with order 2 at the causal end point, where a
+slope is estimated too, it cannot be reached (factor 2 without sampling noise). With order 2 in a centred window and
+with order 1 it can.
 """
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(intro + "\n".join(text) + "\n", encoding="utf-8")

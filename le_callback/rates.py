@@ -1,8 +1,8 @@
 """α, β, γ of one window, from a few scalars a time: the core that offline and live estimates share.
 
 Live use, O(window) a log step whatever the length of the run: keep the last m times of a :class:`ModeSeries` for each
-mode (three scalars a time) or of :class:`Projections`, make the channels of the window, call :func:`estimate_rates`; once
-every m − 1 log steps, when a window shares no increment with the last one, call :func:`extend_history`.
+mode (three scalars a time) or of :class:`Projections`, make the channels of the window, call :func:`estimate_rates`;
+once every m − 1 log steps, when a window shares no increment with the last one, call :func:`extend_history`.
 
 Legend: m times of a window, C channels, F = 3 functionals (α, β, γ).
 """
