@@ -136,16 +136,21 @@ def test_noise_free_coefficients_are_recovered(name, K, p, imbalance):
         assert found.beta[20] == pytest.approx(-0.01, rel=1e-3), method
 
 
-def test_a_large_l_model_is_recovered():
+@pytest.mark.parametrize("method", ["modes", "regression"])
+def test_a_large_l_model_is_recovered(method):
+    """Integrated by hand: dX_i = (α d_i y_i + β Σ_{j≠i} d_j y_j) dt/K with y_j the sum of two exponentials."""
     K, t = 100, np.arange(40.0)
+    alpha, beta = 0.03, -0.01
     d = simulators.logit_directions(K)
     y = 2 + np.random.default_rng(0).standard_normal(K)
-    A, B = 0.03 * t, -0.01 * t
-    amplitude = y.mean() * np.exp((A - B) / K)[:, None] + (y - y.mean()) * np.exp((A + B / (K - 1)) / K)[:, None]
-    path = amplitude[..., None] * d  # on the directions; what is moved across them is not read by the modes
-    found = estimate_coefficients(path, t, model=LModel(), window=15, evaluate=[20])
-    assert found.alpha[20] == pytest.approx(0.03, rel=1e-3)
-    assert found.beta[20] == pytest.approx(-0.01, rel=1e-3)
+    g = (alpha - beta) / K, (alpha + beta / (K - 1)) / K
+    common, difference = (np.expm1(rate * t)[:, None] / rate for rate in g)
+    integral = y.mean() * common + (y - y.mean()) * difference  # (T, K), of y over time
+    pulled = integral[..., None] * d
+    path = y[:, None] * d + ((alpha - beta) * pulled + beta * pulled.sum(1, keepdims=True)) / K
+    found = estimate_coefficients(path, t, model=LModel(), method=method, window=15, evaluate=[20])
+    assert found.alpha[20] == pytest.approx(alpha, rel=1e-3)
+    assert found.beta[20] == pytest.approx(beta, rel=1e-3)
 
 
 def test_general_blocks_equal_the_special_model():
