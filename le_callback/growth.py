@@ -40,19 +40,18 @@ class GrowthFit:
 def rate_basis(times: Array, at: float, window: Array, order: int) -> Array:
     """Functions φ_j ``(m, order)`` of time of which α, β, γ are sums in a window: φ_0 = 1, φ_j(at) = 0 for j > 0.
 
-    Coefficients that fall as t^(−r) are followed best by powers of t: φ_1 = (t*/t)^½ − 1, φ_2 = (t/t*)^½ − 1, … with
-    t* = ``at``. Constants and t^(−½) are exact from order 2 on, and the bias at 1/t is a quarter of that of a
-    polynomial of equal degree. Far from the origin they are that polynomial. Windows that start within their own length
-    of t = 0 use times shifted by what is missing.
+    Coefficients that fall as t^(−r) are followed best by such powers: φ_1 = t*/t − 1, φ_2 = (t*/t)^½ − 1,
+    φ_3 = (t/t*)^½ − 1, … with t* = ``at``. Constants and 1/t, the critical rate, are exact from order 2 on, and the bias
+    at t^(−½) is a third of that of a polynomial of equal degree. Far from the origin they are that polynomial. Windows
+    that start within their own length of t = 0 use times shifted by what is missing.
 
-    >>> t = np.array([225.0, 400.0])
-    >>> rate_basis(t, 225.0, t, 2)[:, 1]
-    array([ 0.  , -0.25])
+    >>> t = np.array([200.0, 400.0])
+    >>> rate_basis(t, 200.0, t, 2)[:, 1]
+    array([ 0. , -0.5])
     """
     shift = _shift(window)
     ratio = (times + shift) / (at + shift)
-    exponents = [0.5 * (j - 2 if j < 2 else j - 1) for j in range(1, order)]
-    return np.stack([np.ones_like(ratio)] + [ratio**e - 1 for e in exponents], axis=-1)
+    return np.stack([np.ones_like(ratio)] + [ratio**e - 1 for e in _exponents(order)], axis=-1)
 
 
 def growth_basis(times: Array, at: float, order: int) -> Array:
@@ -64,9 +63,9 @@ def growth_basis(times: Array, at: float, order: int) -> Array:
     shift = _shift(times)
     t, where = times + shift, at + shift
     columns = [t]
-    for j in range(1, order):
-        e = 0.5 * (j - 2 if j < 2 else j - 1)
-        columns.append(where * (t / where) ** (e + 1) / (e + 1) - t)
+    for e in _exponents(order):
+        power = np.log(t / where) if e == -1 else (t / where) ** (e + 1) / (e + 1)
+        columns.append(where * power - t)
     return np.stack(columns, axis=-1)
 
 
@@ -80,6 +79,10 @@ def polynomial_basis(times: Array, at: float, order: int) -> Array:
     """
     half = (times[-1] - times[0]) / 2
     return np.stack([(times - at) ** j / half ** (j - 1) for j in range(1, order + 1)], axis=-1)
+
+
+def _exponents(order: int) -> list[float]:
+    return [-1.0, -0.5, *(0.5 * j for j in range(1, order))][: order - 1]
 
 
 def _shift(window: Array) -> float:
