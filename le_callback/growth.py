@@ -41,8 +41,8 @@ def rate_basis(times: Array, at: float, window: Array, order: int) -> Array:
     """Functions φ_j ``(m, order)`` of time of which α, β, γ are sums in a window: φ_0 = 1, φ_j(at) = 0 for j > 0.
 
     Coefficients that fall as t^(−r) are followed best by such powers: φ_1 = t*/t − 1, φ_2 = (t*/t)^½ − 1,
-    φ_3 = (t/t*)^½ − 1, … with t* = ``at``. Constants and 1/t, the critical rate, are exact from order 2 on, and the bias
-    at t^(−½) is a third of that of a polynomial of equal degree. Far from the origin they are that polynomial. Windows
+    φ_3 = (t/t*)^½ − 1, … with t* = ``at``. Constants and 1/t, the critical rate, are exact from order 2 on; the bias at
+    t^(−½) is a third of that of a polynomial of equal degree. Far from the origin they are that polynomial. Windows
     that start within their own length of t = 0 use times shifted by what is missing.
 
     >>> t = np.array([200.0, 400.0])
