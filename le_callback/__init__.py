@@ -7,7 +7,7 @@
 
 from le_callback.callback import DiagnosticWarning, LECallback
 from le_callback.collapse import etf_angle, etf_angles
-from le_callback.models import IModel, LModel
+from le_callback.elasticity.models import IModel, LModel
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.records import Coefficients, Estimate, EtfAngles, Separation, WindowRecord
 from le_callback.separation import nearest_mean_accuracy, pair_discriminability

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.coefficients import CoefficientTracker, read_modes
 from le_callback.collapse import etf_angles
-from le_callback.models import IModel, LEModel, LModel
+from le_callback.elasticity.models import IModel, LEModel, LModel
+from le_callback.elasticity.online import CoefficientTracker, read_modes
 from le_callback.records import NAN, PROBE, Coefficients, EtfAngles, Separation, WindowRecord
 from le_callback.separation import measure_separation
 from le_callback.statistics import (

@@ -15,8 +15,10 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from le_callback.growth import local_slope
-from le_callback.models import LEModel, ModeWeights
+from le_callback.elasticity.amplitudes import ModeSeries
+from le_callback.elasticity.increments import ProcessHistory
+from le_callback.elasticity.models import LEModel, ModeWeights
+from le_callback.elasticity.rates import estimate_rates, extend_history, mode_channels, mode_functionals
 from le_callback.records import NAN, Coefficients, Estimate
 
 Mode = Literal["common", "difference"]
@@ -25,11 +27,15 @@ MODES: tuple[Mode, Mode] = ("common", "difference")
 
 @dataclass(frozen=True)
 class ModeReading:
-    """Squared amplitude of a mode in one window, how much of it is sampling noise, and its sign where it has one."""
+    """Squared amplitude of a mode in one window, how much of it is sampling noise, and its sign where it has one.
+
+    ``dimensions`` is the number of directions that the sampling noise spreads over.
+    """
 
     squared: float
     noise: float
     sign: float = 1.0
+    dimensions: float = 1.0
 
     def identifiable(self, threshold: float) -> bool:
         """Whether the amplitude stands out of the sampling noise: raw² > threshold · noise."""
@@ -41,7 +47,27 @@ class ModeReading:
         return 0.5 * math.log(excess) if excess > 0 else NAN
 
 
-def read_modes(model: LEModel, means: Tensor, mean_noise: Tensor, num_classes: int) -> dict[Mode, ModeReading]:
+@dataclass(frozen=True)
+class ModePoint:
+    """One window of a mode: ½ log amplitude², its sampling variance, amplitude² and sign."""
+
+    time: float
+    log_amplitude: float
+    noise: float
+    scale: float
+    sign: float
+
+    @classmethod
+    def of(cls, time: float, reading: ModeReading) -> ModePoint:
+        """The variance of a log norm under noise s² spread over n directions is s²/(n · amplitude²)."""
+        scale = reading.squared - reading.noise
+        noise = reading.noise / (reading.dimensions * scale)
+        return cls(time, reading.log_amplitude(), noise, scale, reading.sign)
+
+
+def read_modes(
+    model: LEModel, means: Tensor, mean_noise: Tensor, num_classes: int, dimensions: float | None = None
+) -> dict[Mode, ModeReading]:
     """Squared amplitudes of both modes and their expected sampling noise.
 
     With z_k the coordinates of the seen classes and s_k the noise of each: common ‖z̄‖² with noise Σ s_k/K², difference
@@ -53,8 +79,9 @@ def read_modes(model: LEModel, means: Tensor, mean_noise: Tensor, num_classes: i
         means: (K, p), NaN rows where a class was not seen.
         mean_noise: (K,) expected squared error of each class's coordinates.
         num_classes: K.
+        dimensions: directions that the noise of one class spreads over, at most the number of its coordinates.
 
-    >>> from le_callback.models import IModel
+    >>> from le_callback.elasticity.models import IModel
     >>> import torch
     >>> modes = read_modes(IModel(), torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 0.0]), 2)
     >>> modes["common"].squared, modes["difference"].squared
@@ -68,23 +95,26 @@ def read_modes(model: LEModel, means: Tensor, mean_noise: Tensor, num_classes: i
         return {"common": ModeReading(NAN, NAN), "difference": ModeReading(NAN, NAN)}
     common = z.mean(0)
     scale = (num_classes - 1) / (n - 1)
+    spread = min(z.shape[1], dimensions or z.shape[1])
     total_noise = float(noise.sum())
     return {
         "common": ModeReading(
             squared=float(common.square().sum()),
             noise=total_noise / n**2,
             sign=float(common.sign()) if z.shape[1] == 1 else 1.0,
+            dimensions=spread,
         ),
         "difference": ModeReading(
             squared=float((z - common).square().sum()) * scale,
             noise=total_noise * (n - 1) / n * scale,
+            dimensions=spread * (n - 1),
         ),
     }
 
 
 @dataclass
 class ModeHistory:
-    """Finds the reference time of one mode and turns amplitudes into log growth since then.
+    """Finds the reference time of one mode and keeps its identifiable windows since then.
 
     The reference is the first of ``persistence`` consecutive identifiable windows of equal sign: with a handful of
     degrees of freedom, single windows exceed any threshold by chance.
@@ -92,27 +122,23 @@ class ModeHistory:
 
     threshold: float
     persistence: int
-    run: list[tuple[float, float, float]] = field(default_factory=list)  # time, log amplitude, sign
-    reference: tuple[float, float, float] | None = None
+    run: list[ModePoint] = field(default_factory=list)
+    reference: ModePoint | None = None
 
-    def add(self, time: float, reading: ModeReading) -> list[tuple[float, float]]:
-        """Points (time, log growth) that this window adds: none, one, or the whole run that confirms the reference."""
+    def add(self, time: float, reading: ModeReading) -> list[ModePoint]:
+        """Points that this window adds: none, one, or the whole run that confirms the reference."""
         if not reading.identifiable(self.threshold):
             self.run = []
             return []
-        point = (time, reading.log_amplitude(), reading.sign)
+        point = ModePoint.of(time, reading)
         if self.reference is not None:
-            _, level, sign = self.reference
-            return [(time, point[1] - level)] if reading.sign == sign else []
-        if self.run and self.run[-1][2] != reading.sign:
+            return [point] if point.sign == self.reference.sign else []
+        if self.run and self.run[-1].sign != point.sign:
             self.run = []
         self.run.append(point)
         if len(self.run) < self.persistence:
             return []
-        self.reference = self.run[0]
-        level = self.reference[1]
-        points = [(t, value - level) for t, value, _ in self.run]
-        self.run = []
+        self.reference, points, self.run = self.run[0], self.run, []
         return points
 
 
@@ -167,14 +193,33 @@ def tail_index(series: BoundedSeries, tail: float = 0.1, either_sign: bool = Fal
 
 
 @dataclass
+class ProcessMemory:
+    """What past windows say of the process noise: one window in ``smoothing − 1``, so that none share an increment."""
+
+    history: ProcessHistory | None = None
+    until: float = -math.inf
+
+    def state(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        h = self.history
+        return {"until": self.until, "history": h and [h.log_q.tolist(), h.log_likelihood.tolist()]}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ProcessMemory:
+        """The memory that ``state`` was taken of."""
+        saved = state["history"]
+        return cls(ProcessHistory(np.array(saved[0]), np.array(saved[1])) if saved else None, state["until"])
+
+
+@dataclass
 class CoefficientTracker:
     """α, β, γ of one model from its mode amplitudes, one window after the other, in constant work per window.
 
     Args:
         model: its mode weights turn log growths into A, B and γ.
         num_classes: K.
-        smoothing: windows of the local fit whose slope is α, β, γ.
-        order: degree of the local fit.
+        smoothing: windows of the local fit that gives α, β, γ.
+        order: functions of time in the local fit, see ``growth.rate_basis``.
         threshold: identifiability, raw² over noise².
         persistence: consecutive identifiable windows that fix the reference time.
         confidence: coverage of the intervals.
@@ -190,10 +235,11 @@ class CoefficientTracker:
 
     def __post_init__(self) -> None:
         self._weights: ModeWeights = self.model.mode_weights(self.num_classes)
+        self._gamma_mode: Mode = "common" if self._weights.gamma_mode == "common" else "difference"
         self._modes: dict[Mode, ModeHistory] = {m: ModeHistory(self.threshold, self.persistence) for m in MODES}
-        self._growth: dict[Mode, deque[tuple[float, float]]] = {m: deque(maxlen=self.smoothing) for m in MODES}
-        self._both: deque[tuple[float, float, float]] = deque(maxlen=self.smoothing)  # time, A, B
-        self._origin: tuple[float, float, float] | None = None  # time, u, v where A = B = 0
+        self._points: dict[Mode, deque[ModePoint]] = {m: deque(maxlen=self.smoothing) for m in MODES}
+        self._memory: dict[str, ProcessMemory] = {"both": ProcessMemory(), "gamma": ProcessMemory()}
+        self._origin: tuple[float, float, float] | None = None  # time and log amplitudes where A = B = 0
         self._series: dict[str, BoundedSeries] = {name: BoundedSeries() for name in ("A", "B", "gamma")}
         self._window_times: deque[float] = deque(maxlen=self.smoothing)
 
@@ -202,63 +248,79 @@ class CoefficientTracker:
         self._window_times.append(time)
         new = {mode: self._modes[mode].add(time, readings[mode]) for mode in MODES}
         for mode in MODES:
-            self._growth[mode].extend(new[mode])
-        self._extend_gamma(new)
-        self._extend_both(new)
-        return self._record(time, readings)
+            self._points[mode].extend(new[mode])
+        reference = self._modes[self._gamma_mode].reference
+        for point in new[self._gamma_mode]:
+            assert reference is not None
+            growth = point.log_amplitude - reference.log_amplitude
+            self._series["gamma"].add(point.time, self._weights.gamma_weight * growth)
+        cumulative = self._cumulate({p.time for points in new.values() for p in points})
+        return self._record(time, readings, cumulative)
 
-    def _extend_gamma(self, new: Mapping[Mode, list[tuple[float, float]]]) -> None:
-        for t, growth in new[self._gamma_mode]:
-            self._series["gamma"].add(t, self._weights.gamma_weight * growth)
-
-    def _extend_both(self, new: Mapping[Mode, list[tuple[float, float]]]) -> None:
+    def _cumulate(self, fresh: set[float]) -> tuple[float, float] | None:
+        """Extend A and B by the fresh times at which both modes are known; returns the last."""
         if any(self._modes[mode].reference is None for mode in MODES):
-            return
-        fresh = {t for mode in MODES for t, _ in new[mode]}
-        common, difference = dict(self._growth["common"]), dict(self._growth["difference"])
-        w = self._weights
+            return None
+        common, difference = ({p.time: p.log_amplitude for p in self._points[mode]} for mode in MODES)
+        w, last = self._weights, None
         for t in sorted(fresh & common.keys() & difference.keys()):
             self._origin = self._origin or (t, common[t], difference[t])
             u, v = common[t] - self._origin[1], difference[t] - self._origin[2]
-            A, B = w.common_in_A * u + w.difference_in_A * v, w.common_in_B * u + w.difference_in_B * v
-            self._both.append((t, A, B))
-            self._series["A"].add(t, A)
-            self._series["B"].add(t, B)
+            last = (w.common_in_A * u + w.difference_in_A * v, w.common_in_B * u + w.difference_in_B * v)
+            self._series["A"].add(t, last[0])
+            self._series["B"].add(t, last[1])
+        return last
 
-    def _record(self, time: float, readings: Mapping[Mode, ModeReading]) -> Coefficients:
-        oldest = self._window_times[0]
-        both = [row for row in self._both if row[0] >= oldest]
-        gamma_points = [(t, self._weights.gamma_weight * g) for t, g in self._growth[self._gamma_mode] if t >= oldest]
-        current = bool(both) and both[-1][0] == time
-        gamma_current = bool(gamma_points) and gamma_points[-1][0] == time
+    def _record(
+        self, time: float, readings: Mapping[Mode, ModeReading], cumulative: tuple[float, float] | None
+    ) -> Coefficients:
+        alpha = beta = gamma = Estimate.unknown()
+        if len(rates := self._rates("both", MODES, mode_functionals(self._weights, self.order))) == 3:
+            alpha, beta, gamma = rates
+        elif rates := self._rates("gamma", (self._gamma_mode,), self._gamma_functional()):
+            gamma = rates[0]
         gamma_reference = self._modes[self._gamma_mode].reference
         return Coefficients(
             time=time,
             amplitude_common=self._amplitude(readings["common"]),
             amplitude_difference=self._amplitude(readings["difference"]),
-            A=both[-1][1] if current else NAN,
-            B=both[-1][2] if current else NAN,
-            alpha=self._slope([(t, A) for t, A, _ in both]) if current else Estimate.unknown(),
-            beta=self._slope([(t, B) for t, _, B in both]) if current else Estimate.unknown(),
-            gamma=self._slope(gamma_points) if gamma_current else Estimate.unknown(),
+            A=cumulative[0] if cumulative else NAN,
+            B=cumulative[1] if cumulative else NAN,
+            alpha=alpha,
+            beta=beta,
+            gamma=gamma,
             tail_A=tail_index(self._series["A"]),
             tail_B=tail_index(self._series["B"], either_sign=True),
             tail_gamma=tail_index(self._series["gamma"]),
             reference_time=self._origin[0] if self._origin else NAN,
-            gamma_reference_time=gamma_reference[0] if gamma_reference else NAN,
+            gamma_reference_time=gamma_reference.time if gamma_reference else NAN,
             status=self._status(readings),
         )
 
-    @property
-    def _gamma_mode(self) -> Mode:
-        return "common" if self._weights.gamma_mode == "common" else "difference"
+    def _gamma_functional(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        functional = np.zeros((1, self.order))
+        functional[0, 0] = self._weights.gamma_weight
+        return functional
+
+    def _rates(
+        self, kind: str, modes: tuple[Mode, ...], functionals: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    ) -> list[Estimate]:
+        """Rates now from the last windows in which all ``modes`` are known; empty if these are too few or not now."""
+        points = [{p.time: p for p in self._points[mode] if p.time >= self._window_times[0]} for mode in modes]
+        shared = sorted(set.intersection(*(set(p) for p in points)))
+        if len(shared) < self.order + 3 or shared[-1] != self._window_times[-1]:
+            return []
+        times = np.array(shared)
+        series = [_series([p[t] for t in shared]) for p in points]
+        channels = mode_channels(times, series, shared[-1], self.order)
+        memory = self._memory[kind]
+        found = estimate_rates(channels, functionals, memory.history, self.confidence)
+        if len(shared) == self.smoothing and shared[0] >= memory.until:
+            memory.history, memory.until = extend_history(memory.history, channels), shared[-1]
+        return [Estimate(e, e - h, e + h) for e, h in zip(found.estimate.tolist(), found.half.tolist(), strict=True)]
 
     def _amplitude(self, reading: ModeReading) -> float:
         return math.exp(reading.log_amplitude()) if reading.identifiable(self.threshold) else NAN
-
-    def _slope(self, points: list[tuple[float, float]]) -> Estimate:
-        times, values = np.asarray(points).T
-        return local_slope(times, values, at=float(times[-1]), order=self.order, confidence=self.confidence)
 
     def _status(self, readings: Mapping[Mode, ModeReading]) -> str:
         hidden = [mode for mode in MODES if not readings[mode].identifiable(self.threshold)]
@@ -269,21 +331,23 @@ class CoefficientTracker:
             return (
                 f"waiting: the {' and the '.join(waiting)} mode must stay identifiable for {self.persistence} windows"
             )
-        if self._both and len(self._both) < self.order + 2:
-            return f"waiting: the local fit needs {self.order + 2} windows"
-        flipped = [
-            mode for mode in MODES if not self._growth[mode] or self._growth[mode][-1][0] != self._window_times[-1]
-        ]
+        now = self._window_times[-1]
+        flipped = [mode for mode in MODES if not self._points[mode] or self._points[mode][-1].time != now]
         if flipped:
             return f"not identifiable: the {' and the '.join(flipped)} mode changed its sign"
+        if min(len(points) for points in self._points.values()) < self.order + 3:
+            return f"waiting: the local fit needs {self.order + 3} windows"
         return "ok"
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next ``add`` depends on, as plain lists and numbers."""
         return {
-            "modes": {m: {"run": [list(r) for r in h.run], "reference": h.reference} for m, h in self._modes.items()},
-            "growth": {m: [list(p) for p in points] for m, points in self._growth.items()},
-            "both": [list(row) for row in self._both],
+            "modes": {
+                m: {"run": [_listed(p) for p in h.run], "reference": h.reference and _listed(h.reference)}
+                for m, h in self._modes.items()
+            },
+            "points": {m: [_listed(p) for p in points] for m, points in self._points.items()},
+            "memory": {kind: memory.state() for kind, memory in self._memory.items()},
             "origin": self._origin,
             "series": {
                 name: {"stride": s.stride, "added": s.added, "times": list(s.times), "values": list(s.values)}
@@ -296,10 +360,19 @@ class CoefficientTracker:
         """Continue where ``state_dict`` was taken."""
         for mode in MODES:
             saved = state["modes"][mode]
-            self._modes[mode].run = [(t, a, s) for t, a, s in saved["run"]]
-            self._modes[mode].reference = tuple(saved["reference"]) if saved["reference"] else None
-            self._growth[mode] = deque(((t, g) for t, g in state["growth"][mode]), maxlen=self.smoothing)
-        self._both = deque(((t, a, b) for t, a, b in state["both"]), maxlen=self.smoothing)
+            self._modes[mode].run = [ModePoint(*p) for p in saved["run"]]
+            self._modes[mode].reference = ModePoint(*saved["reference"]) if saved["reference"] else None
+            self._points[mode] = deque((ModePoint(*p) for p in state["points"][mode]), maxlen=self.smoothing)
+        self._memory = {kind: ProcessMemory.from_state(saved) for kind, saved in state["memory"].items()}
         self._origin = tuple(state["origin"]) if state["origin"] else None
         self._series = {name: BoundedSeries(**saved) for name, saved in state["series"].items()}
         self._window_times = deque(state["window_times"], maxlen=self.smoothing)
+
+
+def _listed(point: ModePoint) -> list[float]:
+    return [point.time, point.log_amplitude, point.noise, point.scale, point.sign]
+
+
+def _series(points: list[ModePoint]) -> ModeSeries:
+    level, noise, scale = np.array([[p.log_amplitude, p.noise, p.scale] for p in points]).T
+    return ModeSeries(level, noise, scale, np.ones(len(points), dtype=bool))

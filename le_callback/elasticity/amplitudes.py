@@ -1,0 +1,103 @@
+"""Log amplitudes of the two modes, their sampling variances, and when they rise above the noise.
+
+Legend: T times, K classes, q coordinates a class; z (T, K, q) coordinates of the class means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from le_callback.elasticity.increments import Array
+
+
+@dataclass(frozen=True)
+class ModeSeries:
+    """One mode over time.
+
+    Attributes:
+        log_amplitude: y ``(T,)``; NaN where the mode is not identifiable.
+        noise: sampling variance of y ``(T,)``.
+        scale: amplitude² ``(T,)``; a process noise of constant variance moves y by that over ``scale``.
+        identifiable: ``(T,)``.
+    """
+
+    log_amplitude: Array
+    noise: Array
+    scale: Array
+    identifiable: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+    def window(self, start: int, stop: int) -> ModeSeries:
+        """The times from ``start`` up to, not with, ``stop``."""
+        part = slice(start, stop)
+        return ModeSeries(self.log_amplitude[part], self.noise[part], self.scale[part], self.identifiable[part])
+
+
+def split_modes(z: Array) -> tuple[Array, Array]:
+    """Common part ``(T, 1, q)`` and difference part ``(T, K, q)`` of the coordinates.
+
+    >>> split_modes(np.array([[[1.0], [3.0]]]))[1].ravel()
+    array([-1.,  1.])
+    """
+    common = z.mean(-2, keepdims=True)
+    return common, z - common
+
+
+def mode_noise(variance: Array) -> tuple[Array, Array]:
+    """Sampling variance ``(T,)`` of the common and of the difference mode, from that of the classes ``(T, K)``.
+
+    Totals over all their dimensions: Σ_k σ_k²/K² and Σ_k σ_k² (K−1)/K.
+
+    >>> mode_noise(np.array([[1.0, 1.0]]))
+    (array([0.5]), array([1.]))
+    """
+    K = variance.shape[-1]
+    total = variance.sum(-1)
+    return total / K**2, total * (K - 1) / K
+
+
+def norm_series(
+    mode: Array, variance: Array, dimensions: int, *, threshold: float = 3.0, remove_rotation: bool = False
+) -> ModeSeries:
+    """Log norm of a mode ``(T, n, q)``, corrected for sampling noise and for the growth that noise alone brings.
+
+    Sampling noise adds its total ``variance (T,)`` to the squared norm N: y = ½ log(N − variance), defined where
+    N > ``threshold``·variance; its variance is variance/(``dimensions``·amplitude²).
+
+    Process noise turns the mode about, and turning lengthens it: E d log‖z‖ = (g + (n−2)s²/2‖z‖²) dt for isotropic
+    noise in n dimensions. With ``remove_rotation`` y grows by log⟨z_i, z_{i+1}⟩/‖z_i‖² instead, the growth along z_i
+    itself, of which noise across z is no part, isotropic or not. Both agree where z keeps its direction.
+
+    >>> z = np.array([[[1.0]], [[2.0]]])
+    >>> np.exp(norm_series(z, np.zeros(2), 1).log_amplitude)
+    array([1., 2.])
+    """
+    flat = mode.reshape(len(mode), -1)
+    square = (flat**2).sum(1)
+    finite = np.isfinite(square) & np.isfinite(variance)
+    identifiable = finite & (square > threshold * variance) & (square > 0)
+    scale = np.where(identifiable, square - np.where(finite, variance, 0), np.nan)
+    y = 0.5 * np.log(scale)
+    if remove_rotation and len(y) > 1:
+        inner = (flat[:-1] * flat[1:]).sum(1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            turned = np.log(np.maximum(inner, 0) / np.sqrt(scale[:-1] * scale[1:]))
+        y = y + np.concatenate([[0.0], np.cumsum(np.where(np.isfinite(turned), turned, 0.0))])
+    with np.errstate(invalid="ignore"):
+        noise = np.where(identifiable, variance / (dimensions * scale), np.nan)
+    return ModeSeries(y, noise, scale, identifiable)
+
+
+def entry_series(mode: Array) -> ModeSeries:
+    """Mean log absolute value over all entries of a mode ``(T, n, q)``, as in the paper; one entry near zero ruins it.
+
+    >>> entry_series(np.array([[[1.0, -np.e]]])).log_amplitude
+    array([0.5])
+    """
+    flat = np.abs(mode.reshape(len(mode), -1))
+    with np.errstate(divide="ignore"):
+        y = np.log(flat).mean(1)
+    identifiable = np.isfinite(y)
+    y = np.where(identifiable, y, np.nan)
+    return ModeSeries(y, np.zeros_like(y), np.exp(2 * y), identifiable)
