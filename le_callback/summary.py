@@ -124,6 +124,8 @@ def _pair(pair: tuple[int, int] | None, class_names: Sequence[str]) -> str:
 
 
 def _number(value: float) -> str:
+    if math.isinf(value):
+        return "∞"
     return "–" if math.isnan(value) else f"{value:.4g}"
 
 

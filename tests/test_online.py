@@ -195,7 +195,7 @@ class TestTailIndex:
 
     def test_sign(self):
         negative = BoundedSeries(times=[9.0, 10.0], values=[-2.0, -3.0])
-        assert math.isnan(tail_index(negative))
+        assert tail_index(negative) == math.inf
         assert math.isfinite(tail_index(negative, either_sign=True))
         mixed = BoundedSeries(times=[9.5, 10.0], values=[-2.0, 3.0])
         assert math.isnan(tail_index(mixed, either_sign=True))

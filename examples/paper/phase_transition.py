@@ -32,6 +32,7 @@ from geomnist import GeoMNIST, PaperNet
 from le_callback import LECallback
 
 RATIOS = (0.0, 0.15, 0.3, 0.45, 0.6, 2 / 3, 0.8, 1.0)
+NO_GROWTH = 1.5  # where the figure puts an index that is larger or infinite
 RESULTS = HERE / "results"
 
 
@@ -97,10 +98,15 @@ def draw(rows: list[dict[str, float]]) -> Figure:
     )
     for axes, key, label, colour in curves:
         first = [row for row in rows if row["seed"] == 0]
-        axes.plot([r["ratio"] for r in first], [r[key] for r in first], "-", color=colour, label=f"{label}, one run")
-        axes.plot([r["ratio"] for r in rows], [r[key] for r in rows], "o", ms=4, color=colour, alpha=0.5)
+        values = [min(r[key], NO_GROWTH) for r in first]
+        axes.plot([r["ratio"] for r in first], values, "-", color=colour, label=f"{label}, one run")
+        axes.plot(
+            [r["ratio"] for r in rows], [min(r[key], NO_GROWTH) for r in rows], "o", ms=4, color=colour, alpha=0.5
+        )
     left.axhline(1, color="0.4", lw=1)
     left.text(0.01, 1.01, "separable below 1", color="0.4", fontsize=8)
+    left.axhline(NO_GROWTH, color="0.8", lw=1)
+    left.text(0.01, NO_GROWTH - 0.035, f"{NO_GROWTH} or above (∞: no growth)", color="0.4", fontsize=8)
     left.set_ylabel("tail index at step 10,000")
     right.axhline(1 / 3, color="0.4", lw=1)
     right.text(0.01, 1 / 3 + 0.01, "chance", color="0.4", fontsize=8)

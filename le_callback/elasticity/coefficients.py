@@ -20,8 +20,8 @@ class TailIndex:
 
     Attributes:
         index: 1 − mean over the tail of log F(t)/log t, with F the cumulative coefficient (A, B or G = A − B). It is
-            below 1 exactly where F is above 1 in the tail, so it depends on ``reference_time`` (F is 0 there) and on
-            the unit of t.
+            below 1 exactly where F is above 1 in the tail, infinite where F is not positive there. It depends on
+            ``reference_time`` (F is 0 there) and on the unit of t.
         index_interval: from the interval of F, taken as one error common to the whole tail.
         slope: 1 − d log F/d log t at the end of the tail: does not depend on the scale of F.
         slope_interval: by the delta method.
@@ -107,10 +107,13 @@ class LECoefficients:
             F, low, high = -F, -high, -low
             status = f"{name} is negative: index of its absolute value"
         elif (F <= 0).any():
-            status = f"{name} is not positive in the tail: no index"
-        nan = float("nan")
+            status = f"{name} is not positive in the tail: it has not grown since the reference time, index infinite"
+        nan, inf = float("nan"), float("inf")
         if status.endswith("no index"):
             return TailIndex(nan, (nan, nan), nan, (nan, nan), self.reference_time, status)
+        if status.endswith("infinite"):
+            lower = _index(t, high) if (high > 0).all() else inf
+            return TailIndex(inf, (lower, inf), nan, (nan, nan), self.reference_time, status)
         index, lower = _index(t, F), _index(t, high)
         upper = _index(t, low) if (low > 0).all() else (nan if np.isnan(low).any() else float("inf"))
         f, ends = getattr(self, rate[which]), getattr(self, rate[which] + "_interval")

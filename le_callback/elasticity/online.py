@@ -175,7 +175,8 @@ def tail_index(series: BoundedSeries, tail: float = 0.1, either_sign: bool = Fal
         either_sign: take the magnitude of a cumulative that is negative throughout the tail, as B usually is.
 
     Returns:
-        The index, NaN where the cumulative does not keep its sign throughout the tail.
+        The index; infinite where the cumulative is not positive throughout the tail (no growth since the reference
+        time, which is above any critical value), NaN where nothing is known or B changes its sign.
 
     >>> s = BoundedSeries(times=[98.0, 99.0], values=[10.0, 10.0])
     >>> round(tail_index(s), 6)
@@ -187,8 +188,10 @@ def tail_index(series: BoundedSeries, tail: float = 0.1, either_sign: bool = Fal
     late = (times >= (1 - tail) * times[-1]) & (times > 0)
     if either_sign and (values[late] < 0).all():
         values = -values
-    if not late.any() or (values[late] <= 0).any():
+    if not late.any():
         return NAN
+    if (values[late] <= 0).any():
+        return NAN if either_sign else math.inf
     return float(1 - np.mean(np.log(values[late]) / np.log1p(times[late])))
 
 
