@@ -2,16 +2,22 @@
 
 ``LECallback`` goes into an existing ``Trainer(callbacks=[LECallback()])``. The parts below it work without Lightning:
 ``SeparationMonitor`` takes batches and gives one record a window, ``ClassMoments`` is a torchmetrics metric, and
-``etf_angles`` and ``pair_discriminability`` are plain functions of class means.
+``etf_angles`` and ``pair_discriminability`` are plain functions of class means. ``estimate_coefficients`` and
+``estimate_le_matrix`` analyse recorded class means.
 """
 
 from le_callback.callback import DiagnosticWarning, LECallback
 from le_callback.collapse import etf_angle, etf_angles
-from le_callback.elasticity.models import IModel, LModel
+from le_callback.elasticity.coefficients import LECoefficients, TailIndex
+from le_callback.elasticity.estimators import estimate_coefficients
+from le_callback.elasticity.le_matrix import LEMatrix, estimate_le_matrix
+from le_callback.elasticity.models import DirectionModel, GeneralModel, IModel, LModel
+from le_callback.elasticity.sampling import SamplingNoise
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.records import Coefficients, Estimate, EtfAngles, Separation, WindowRecord
 from le_callback.separation import nearest_mean_accuracy, pair_discriminability
 from le_callback.statistics import ClassMoments, ClassStatistics
+from le_callback.trajectory import Trajectory
 
 __version__ = "0.1.0"
 
@@ -20,15 +26,24 @@ __all__ = [
     "ClassStatistics",
     "Coefficients",
     "DiagnosticWarning",
+    "DirectionModel",
     "Estimate",
     "EtfAngles",
+    "GeneralModel",
     "IModel",
     "LECallback",
+    "LECoefficients",
+    "LEMatrix",
     "LModel",
     "MonitorSettings",
+    "SamplingNoise",
     "Separation",
     "SeparationMonitor",
+    "TailIndex",
+    "Trajectory",
     "WindowRecord",
+    "estimate_coefficients",
+    "estimate_le_matrix",
     "etf_angle",
     "etf_angles",
     "nearest_mean_accuracy",

@@ -21,6 +21,7 @@ from le_callback.separation import measure_separation
 from le_callback.statistics import (
     ClassStatistics,
     class_statistics,
+    effective_dimensions,
     empty_moments,
     initial_reference,
     update_moments,
@@ -29,6 +30,7 @@ from le_callback.trajectory import TrajectoryRecorder
 from le_callback.window import ClassWindow
 
 MODELS: tuple[tuple[LEModel, str], ...] = ((IModel(), "features"), (IModel(), "logits"), (LModel(), "logits"))
+SCATTER_SAMPLES = 256  # from which the dimensions of the scatter are read
 MAX_PAIRED_CLASSES = 1024  # pairwise quantities of more classes are taken on an evenly spaced subset
 
 
@@ -180,10 +182,17 @@ class SeparationMonitor:
     def _coefficients(self, key: str, model: LEModel, moments: ClassStatistics | None, time: float) -> Coefficients:
         if moments is None or moments.mean.shape[1] < model.min_dimensions(self.num_classes):
             return Coefficients.unknown(time, f"needs at least {model.min_dimensions(self.num_classes)} dimensions")
-        noise = moments.mean_noise
-        if not (isinstance(model, IModel) or PROBE in key):
-            noise = self._own_direction_noise(model, key.removeprefix(f"{model.name}_"), moments)
-        return self.trackers[key].add(time, read_modes(model, _wide(moments.mean), _wide(noise), self.num_classes))
+        noise, dimensions = moments.mean_noise, None
+        if PROBE not in key:
+            assert self.window is not None
+            samples, labels = self.window.samples(key.removeprefix(f"{model.name}_"))
+            if not isinstance(model, IModel):
+                noise = self._own_direction_noise(model, samples, labels, moments)
+            elif len(labels):
+                few = min(len(labels), SCATTER_SAMPLES)
+                dimensions = effective_dimensions(samples[:few], labels[:few], self.num_classes)
+        modes = read_modes(model, _wide(moments.mean), _wide(noise), self.num_classes, dimensions)
+        return self.trackers[key].add(time, modes)
 
     def _separation(self, source: str, statistics: ClassStatistics, paired: Tensor) -> Separation:
         assert self.window is not None
@@ -198,10 +207,10 @@ class SeparationMonitor:
             means, previous = means[paired], None if previous is None else previous[paired]
         return measure_separation(features, labels, means, previous, paired.tolist())
 
-    def _own_direction_noise(self, model: LEModel, source: str, statistics: ClassStatistics) -> Tensor:
+    def _own_direction_noise(
+        self, model: LEModel, samples: Tensor, labels: Tensor, statistics: ClassStatistics
+    ) -> Tensor:
         """Expected squared error (K,) of each class's coordinates, from the retained samples of the window."""
-        assert self.window is not None
-        samples, labels = self.window.samples(source)
         z = model.sample_coordinates(samples, labels)
         moments = empty_moments(initial_reference(z, self.num_classes))
         update_moments(moments, z, labels)

@@ -195,6 +195,34 @@ def next_reference(state: MomentState) -> Tensor:
     return state.reference + offset
 
 
+def effective_dimensions(features: Tensor, labels: Tensor, num_classes: int) -> float:
+    """Number of directions that the within-class scatter spreads over: (tr Σ)²/tr(Σ²), between 1 and p.
+
+    Σ is the pooled within-class covariance; tr(Σ²) is read from inner products of samples and corrected for their
+    number. p for isotropic scatter, 1 for scatter along a line.
+
+    Args:
+        features: (N, p) samples.
+        labels: (N,) class indices.
+        num_classes: K.
+
+    >>> line = torch.randn(50, 1, generator=torch.Generator().manual_seed(0)) * torch.ones(1, 4)
+    >>> round(effective_dimensions(line, torch.zeros(50, dtype=torch.long), 1), 3)
+    1.0
+    """
+    p = features.shape[1]
+    state = empty_moments(initial_reference(features, num_classes))
+    update_moments(state, features, labels)
+    x = features.to(state.total.dtype) - class_statistics(state).mean[labels]
+    dof = len(x) - int((state.weight > 0).sum())
+    gram = x @ x.T
+    trace = float(gram.diagonal().sum()) / max(dof, 1)
+    squared = float(gram.square().sum()) / max(dof, 1) ** 2 - trace**2 / max(dof, 1)
+    if dof < 2 or squared <= 0:
+        return float(p)
+    return min(max(trace**2 / squared, 1.0), float(p))
+
+
 class ClassMoments(Metric):
     """Class means and within-class scatter as a torchmetrics metric.
 

@@ -15,6 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from le_callback.elasticity.coefficients import LECoefficients
+from le_callback.elasticity.estimators import estimate_coefficients
+from le_callback.elasticity.models import LEModel
+from le_callback.records import PROBE
 from le_callback.statistics import ClassStatistics
 
 BUDGET_BYTES = 16 * 2**20  # of each source
@@ -35,7 +39,7 @@ class SourceTrajectory:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a run leaves for later analysis: feed ``sources[...].means`` to ``estimate_coefficients``.
+    """What a run leaves for later analysis, without training again.
 
     >>> recorder = TrajectoryRecorder()
     >>> moments = ClassStatistics(*(torch.ones(2) for _ in range(2)), torch.ones(2, 3), torch.ones(2), torch.zeros(2))
@@ -48,6 +52,21 @@ class Trajectory:
     sources: Mapping[str, SourceTrajectory]
     time_unit: str
     class_names: tuple[str, ...]
+
+    def estimate(self, source: str, model: LEModel, **options: Any) -> LECoefficients:
+        """Coefficients of one source, centred in time unless ``causal=True``; options of ``estimate_coefficients``.
+
+        Times before every class was seen are left out. The window is at most the length of the run.
+
+        Raises:
+            ValueError: if there is no such source, or as ``estimate_coefficients``.
+        """
+        if source not in self.sources:
+            raise ValueError(f"Expected `source` to be one of {', '.join(self.sources) or 'none'}, but got {source!r}.")
+        data = self.sources[source]
+        options.setdefault("window", min(51, len(data.times)))
+        noise = None if source.startswith(PROBE) else data.mean_noise
+        return estimate_coefficients(data.means, data.times, model=model, noise=noise, **options)
 
     def save(self, path: str | Path) -> None:
         """Write one ``.npz`` file; overwrites."""

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from le_callback.statistics import (
     ClassMoments,
     class_statistics,
+    effective_dimensions,
     empty_moments,
     initial_reference,
     merge_moments,
@@ -407,3 +408,15 @@ def test_noise_is_the_squared_error_of_the_mean():
     spread = 5 / math.sqrt(3000)
     np.testing.assert_allclose(torch.stack(estimates).mean(0), exact, rtol=spread)
     np.testing.assert_allclose(torch.stack(errors).mean(0), exact, rtol=spread)
+
+
+@pytest.mark.parametrize("spread", [[1.0] * 6, [3.0, 1.0, 0.1, 0.1, 0.1, 0.1]])
+def test_effective_dimensions(spread):
+    """2,000 samples of 4 classes: (tr Σ)²/tr(Σ²) of the known covariance within 10 %."""
+    rng = np.random.default_rng(0)
+    labels = torch.from_numpy(rng.integers(4, size=2000))
+    x = torch.from_numpy(rng.normal(size=(2000, 6)) * np.array(spread) + 50 * labels.numpy()[:, None])
+    variances = np.square(spread)
+    expected = variances.sum() ** 2 / (variances**2).sum()
+    assert effective_dimensions(x, labels, 4) == pytest.approx(expected, rel=0.1)
+    assert effective_dimensions(x[:2], labels[:2], 4) == 6  # too few to tell

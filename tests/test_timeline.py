@@ -7,7 +7,7 @@ import pytest
 import torch
 from trainings import CLASSES, Classifier, MemoryLogger, loader, trainer
 
-from le_callback import LECallback
+from le_callback import IModel, LECallback
 from le_callback.statistics import ClassStatistics
 from le_callback.timeline import Timeline
 from le_callback.trajectory import Trajectory, TrajectoryRecorder
@@ -151,3 +151,20 @@ def _moments(t):
 def test_trajectory_is_none_before_the_first_batch():
     assert LECallback().trajectory is None
     assert math.isclose(Timeline("steps").now, 0)
+
+
+def test_analysis_of_a_saved_run(tmp_path):
+    """The run's own last causal figures come out of its file: same means, same modes."""
+    callback = LECallback(summary=False, every_n_steps=4, smoothing=15, probe=10)
+    trainer(callback, max_epochs=10).fit(Classifier(dropout=0), loader())
+    callback.trajectory.save(tmp_path / "run.npz")
+    trajectory = Trajectory.load(tmp_path / "run.npz")
+    found = trajectory.estimate("probe_features", IModel(), window=15, causal=True)
+    live = callback.last_record.coefficients["I_probe_features"]
+    assert found.A[-1] == pytest.approx(live.A, rel=1e-4)
+    assert found.gamma[-1] == pytest.approx(live.gamma.value, rel=0.02)
+    assert found.gamma_interval[-1] == pytest.approx([live.gamma.low, live.gamma.high], rel=0.15)
+    centred = trajectory.estimate("probe_features", IModel(), window=15)
+    assert np.isfinite(centred.gamma).all()
+    with pytest.raises(ValueError, match="`source`.*probe_logits"):
+        trajectory.estimate("pixels", IModel())
