@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> LECallback:
         enable_model_summary=False,
         check_val_every_n_epoch=10,
     )
-    trainer.fit(Classifier(lr=0.02), train, validation)
+    trainer.fit(Classifier(lr=0.03), train, validation)
     print(f"tensorboard --logdir {trainer.log_dir}")
     return callback
 

