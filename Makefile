@@ -1,6 +1,7 @@
 # make demo   train on GeoMNIST with the callback attached and print the summary
 # make test   run the tests
 # make check  lint and types
+# make accuracy, make phase-transition   long reproductions with progress bars
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
@@ -31,3 +32,11 @@ format: .venv/ready
 
 clean:
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Long reproductions; their results are committed.
+.PHONY: accuracy phase-transition
+accuracy: .venv/ready
+	$(BIN)/python benchmarks/accuracy.py --runs 1000
+
+phase-transition: .venv/ready
+	$(BIN)/python examples/paper/phase_transition.py
