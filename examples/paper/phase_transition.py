@@ -104,7 +104,7 @@ def draw(rows: list[dict[str, float]]) -> Figure:
             [r["ratio"] for r in rows], [min(r[key], NO_GROWTH) for r in rows], "o", ms=4, color=colour, alpha=0.5
         )
     left.axhline(1, color="0.4", lw=1)
-    left.text(0.01, 1.01, "separable below 1", color="0.4", fontsize=8)
+    left.text(0.01, 0.99, "separable below 1", color="0.4", fontsize=8, va="top")
     left.axhline(NO_GROWTH, color="0.8", lw=1)
     left.text(0.01, NO_GROWTH - 0.035, f"{NO_GROWTH} or above (∞: no growth)", color="0.4", fontsize=8)
     left.set_ylabel("tail index at step 10,000")
@@ -114,8 +114,9 @@ def draw(rows: list[dict[str, float]]) -> Figure:
     for axes in (left, right):
         axes.axvline(2 / 3, color="0.7", ls=":", lw=1)
         axes.set_xlabel("share of corrupted labels (dotted: 2/3, pure noise)")
-        axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
+    left.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.9))
+    right.legend(frameon=False, fontsize=8)
     figure.suptitle(
         "GeoMNIST, batch 1, learning rate 0.005, I-model on the logits of the probe; dots: other seeds", fontsize=10
     )
