@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(Path(name).name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -56,6 +56,28 @@ def test_demo_table(demo):
         assert row in table
     assert "rectangle" in table or "ellipse" in table
     assert "of the training step" in table
+
+
+def test_plot_of_the_demo(demo, tmp_path):
+    plot = load("plot_run")
+    figure = plot.draw(plot.reader(demo[1].path))
+    assert len(figure.axes) == 6
+    assert all(
+        len(line.get_xdata()) == 120 for axes in figure.axes for line in axes.lines if line.get_label()[0] != "_"
+    )
+    plot.main([demo[1].path, str(tmp_path / "run.png")])
+    assert (tmp_path / "run.png").stat().st_size > 10_000
+
+
+def test_phase_transition_example_resumes(tmp_path):
+    phase = load("paper/phase_transition")
+    small = ["--steps", "300", "--per-class", "20", "--seeds", "1", "--results", str(tmp_path)]
+    first = phase.main([*small, "--ratios", "0"])
+    both = phase.main([*small, "--ratios", "0", "0.5"])
+    assert [row["ratio"] for row in both] == [0, 0.5]
+    assert both[0] == first[0]
+    assert all(math.isfinite(row["gap"]) and row["steps"] == 300 for row in both)
+    assert (tmp_path / "phase_transition.png").stat().st_size > 10_000
 
 
 def test_existing_module_example(tmp_path):
