@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -157,6 +158,11 @@ class LECallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.barebones or self._window_steps(trainer) < 1:
             return
+        if self._timeline.axis == "epochs" and math.isinf(trainer.num_training_batches):
+            raise ValueError(
+                "Expected training data of known length for `time_axis='epochs'`, but its length is infinite. Use"
+                " `time_axis='steps'` or `limit_train_batches=` of the Trainer."
+            )
         self._capture = HeadCapture(pl_module, self.head, self.num_classes, self.settings.ignore_index)
         self._capture.attach()
         self._clock = Clock()
@@ -173,8 +179,7 @@ class LECallback(Callback):
         if self._capture is not None:
             self._capture.clear()
             self._clock.start_step()
-            if self._timeline.axis == "lr":
-                self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+            self._rate = self._learning_rate(trainer)
 
     @override
     def on_train_batch_end(
@@ -185,7 +190,7 @@ class LECallback(Callback):
         with torch.no_grad(), self._clock.updating():
             self._update(trainer, batch)
         step, every = trainer.global_step, self._window_steps(trainer)
-        self._timeline.advance(step, self._rate, trainer.num_training_batches / trainer.accumulate_grad_batches)
+        self._timeline.advance(step, self._rate, self._steps_per_epoch(trainer))
         probe_every = self.probe_every_n_steps or every
         if self._probe is not None and step // probe_every > self._last_step // probe_every:
             self._read_probe(trainer, pl_module)
@@ -268,21 +273,31 @@ class LECallback(Callback):
         features, logits, _ = align(*captured, labels, classes)
         self._names = self._class_names(trainer, classes)
         if self._monitor is None or not self._monitor.fits(features=features, logits=logits, num_classes=classes):
-            self._monitor = self._new_monitor(trainer, classes, features.device)
+            self._monitor = self._new_monitor(trainer, classes, features, logits)
         self._settled = True
 
-    def _new_monitor(self, trainer: Trainer, num_classes: int, device: torch.device) -> SeparationMonitor:
+    def _new_monitor(self, trainer: Trainer, num_classes: int, features: Tensor, logits: Tensor) -> SeparationMonitor:
+        """A monitor that continues the saved state, if there is one and it belongs to batches like this."""
+        saved, self._saved_state = self._saved_state, None
+        if saved:
+            monitor = SeparationMonitor(saved["monitor"]["num_classes"], self.settings)
+            monitor.load_state_dict(saved["monitor"], features.device)
+            if monitor.fits(features=features, logits=logits, num_classes=num_classes):
+                self._timeline.load_state_dict(saved["timeline"])
+                if self._probe is not None:
+                    self._probe.load_state_dict(saved["probe"], features.device)
+                return monitor
+            self._tell("the saved state belongs to another number of classes or features; starting anew")
         monitor = SeparationMonitor(num_classes, self.settings)
         monitor.start_step = self._last_step
-        saved, self._saved_state = self._saved_state, None
-        if saved and saved["monitor"]["num_classes"] == num_classes:
-            monitor.load_state_dict(saved["monitor"], device)
-            self._timeline.load_state_dict(saved["timeline"])
-            if self._probe is not None:
-                self._probe.load_state_dict(saved["probe"], device)
-        elif saved:
-            self._tell("the saved state belongs to another number of classes; starting anew")
+        self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
         return monitor
+
+    def _learning_rate(self, trainer: Trainer) -> float:
+        return float(trainer.optimizers[0].param_groups[0]["lr"]) if self._timeline.axis == "lr" else 0.0
+
+    def _steps_per_epoch(self, trainer: Trainer) -> float:
+        return trainer.num_training_batches / trainer.accumulate_grad_batches
 
     def _begin_probe(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the probe before the first step; what is wrong with it raises."""

@@ -242,8 +242,8 @@ class SeparationMonitor:
         self.start_step, self.windows = state["start_step"], state["windows"]
         self.seen = state["seen"].clone()
         self.skipped = Counter(state["skipped"])
-        for name, saved in state["trackers"].items():
-            self.trackers[name].load_state_dict(saved)
+        for name in self.trackers.keys() & state["trackers"].keys():  # a probe may have come or gone
+            self.trackers[name].load_state_dict(state["trackers"][name])
         self._time_sum, self._timed = state["window_time"]
         self.recorder.load_state_dict(state["trajectory"])
         window = state["window"]

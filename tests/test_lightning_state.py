@@ -83,7 +83,7 @@ def test_state_of_another_number_of_classes_is_told_and_left(tmp_path):
     trainer(callback).fit(Classifier(), loader())
     other = LECallback(summary=False)
     other.load_state_dict(callback.state_dict())
-    with pytest.warns(UserWarning, match="another number of classes"):
+    with pytest.warns(UserWarning, match="another number of classes or features"):
         trainer(other).fit(Classifier(classes=5), loader(classes=5))
     assert other.last_record.window == (15, 20)
 
@@ -102,3 +102,27 @@ def test_two_instances_with_different_heads_have_their_own_state():
     trainer(callbacks=[first, second]).fit(TwoHeads(), loader())
     assert first.state_key != second.state_key
     assert first.last_record.etf["logits"].smallest != second.last_record.etf["logits"].smallest
+
+
+@pytest.mark.parametrize(("before", "after"), [(5, None), (None, 5)])
+def test_a_probe_that_comes_or_goes_between_runs(before, after):
+    first, second = (LECallback(summary=False, probe=probe) for probe in (before, after))
+    run = trainer(first)
+    run.fit(Classifier(), loader())
+    second.load_state_dict(first.state_dict())
+    run.callbacks = [second if c is first else c for c in run.callbacks]
+    run.fit_loop.max_epochs = 4
+    run.fit(Classifier(), loader())
+    assert second.last_record.window == (40, 45)
+    assert math.isfinite(second.last_record.coefficients["I_features"].A)
+    assert ("I_probe_features" in second.last_record.coefficients) == (after is not None)
+
+
+def test_callback_that_is_added_to_a_resumed_run(tmp_path):
+    plain = trainer(enable_checkpointing=True, default_root_dir=tmp_path)
+    plain.fit(Classifier(), loader())
+    plain.save_checkpoint(tmp_path / "plain.ckpt")
+    callback = LECallback(summary=False)
+    trainer(callback, max_epochs=3).fit(Classifier(), loader(), ckpt_path=tmp_path / "plain.ckpt")
+    assert callback.last_record.window == (30, 35)
+    assert callback.last_record.coefficients["I_logits"].time == 32

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from trainings import CLASSES, Classifier, MemoryLogger, loader, trainer
+from trainings import CLASSES, Classifier, MemoryLogger, blobs, loader, trainer
 
 from le_callback import IModel, LECallback
 from le_callback.statistics import ClassStatistics
@@ -74,6 +74,17 @@ def test_coefficients_scale_with_the_unit():
 def test_unknown_axis():
     with pytest.raises(ValueError, match="`time_axis`.*steps, lr, epochs.*seconds"):
         LECallback(time_axis="seconds")
+
+
+def test_epochs_need_data_of_known_length():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield from zip(*blobs(), strict=True)
+
+    stream = torch.utils.data.DataLoader(Stream(), batch_size=8)
+    with pytest.raises(ValueError, match="known length.*`time_axis='epochs'`"):
+        trainer(LECallback(time_axis="epochs")).fit(Classifier(), stream)
+    trainer(LECallback(summary=False)).fit(Classifier(), stream)
 
 
 def test_a_step_is_booked_once():
