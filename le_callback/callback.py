@@ -61,8 +61,8 @@ class LECallback(Callback):
             decay of a schedule is not read as lost elasticity) or ``epochs``. Windows are counted in steps anyway.
         probe: a small fixed labelled set that is passed through the model in evaluation mode, without gradients and
             without touching the training: a loader, a dataset, a pair of tensors (inputs, labels), or a number of
-            samples of each class that are taken from the training data. Logged as ``le/<model>_probe_<source>/…``.
-            Off by default.
+            samples of each class that are taken from the training data. Logged as ``le/<model>_probe_<source>/…``,
+            and ``le/measured_<source>/…``: what the step after each reading did to it. Off by default.
         probe_every_n_steps: optimizer steps between two readings of the probe. By default the window.
         probe_forward: how to call the model on a batch of the probe, a callable of the module and the batch. By default
             the module is called on the batch without its labels.
@@ -146,12 +146,12 @@ class LECallback(Callback):
 
     @property
     def monitor(self) -> SeparationMonitor | None:
-        """The engine with the statistics of the open window, ``None`` before the first training batch."""
+        """The engine with the open window, ``None`` before the first training batch."""
         return self._monitor
 
     @property
     def trajectory(self) -> Trajectory | None:
-        """The class means of all windows, to save or to analyse further; ``None`` before the first training batch."""
+        """The class means of all windows, ``None`` before the first training batch."""
         return None if self._monitor is None else self._monitor.recorder.trajectory(self._timeline.unit, self._names)
 
     @override
@@ -191,9 +191,9 @@ class LECallback(Callback):
             self._update(trainer, batch)
         step, every = trainer.global_step, self._window_steps(trainer)
         self._timeline.advance(step, self._rate, self._steps_per_epoch(trainer))
-        probe_every = self.probe_every_n_steps or every
-        if self._probe is not None and step // probe_every > self._last_step // probe_every:
-            self._read_probe(trainer, pl_module)
+        if self._probe is not None and step > self._last_step:
+            every_probe = self.probe_every_n_steps or every
+            self._read_probe(trainer, pl_module, due=step // every_probe > self._last_step // every_probe)
         if step // every > self._last_step // every:
             with torch.no_grad():
                 self._evaluate(trainer)
@@ -235,7 +235,7 @@ class LECallback(Callback):
         self._monitor = None
 
     def summary_table(self) -> str:
-        """The table of the last window. Empty before the first one."""
+        """The table of the last window; empty before the first."""
         return "" if self.last_record is None else summary_table(self.last_record, self._names, self._clock.cost())
 
     def _window_steps(self, trainer: Trainer) -> int:
@@ -257,6 +257,8 @@ class LECallback(Callback):
             self._skip("batches without usable labels", str(error))
         else:
             self._monitor.update(features=features, logits=logits, target=target, time=self._timeline.now)
+            if self._probe is not None:
+                self._probe.add_batch(target)
 
     def _settle(self, trainer: Trainer, labels: Tensor) -> None:
         """Decide on head and classes on the first batch in which the head is called; what is wrong raises."""
@@ -307,16 +309,22 @@ class LECallback(Callback):
         self._probe.prepare(pl_module, self._capture, trainer.train_dataloader, self._passing(trainer), settle)
         assert self._monitor is not None
         if self._monitor.start_step == trainer.global_step == 0:
-            self._read_probe(trainer, pl_module)
+            self._read_probe(trainer, pl_module, due=True)
 
-    def _read_probe(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _read_probe(self, trainer: Trainer, pl_module: LightningModule, due: bool) -> None:
+        """Read the probe if it is ``due``, and once more after the step that follows."""
         assert self._probe is not None
         assert self._capture is not None
-        if self._monitor is None:
+        if self._monitor is None or not (due or self._probe.observing):
             return
         with self._surviving("the probe could not be read"), self._clock.probing():
+            observed = self._probe.observed()
             statistics = self._probe.read(pl_module, self._capture, self._passing(trainer))
-            self._monitor.add_probe(self._timeline.now, statistics)
+            if observed is not None:
+                self._monitor.add_influence(*observed, {name: s.mean for name, s in statistics.items()})
+            if due:
+                self._monitor.add_probe(self._timeline.now, statistics)
+                self._probe.observe_next_step(statistics, self._monitor.num_classes)
 
     def _passing(self, trainer: Trainer) -> Passing:
         def to_device(batch: Any) -> Any:

@@ -48,6 +48,13 @@ def scalars(record: WindowRecord) -> dict[str, float]:
                 f"le/{model}/{name}{per}_low": estimate.low,
                 f"le/{model}/{name}{per}_high": estimate.high,
             }
+    for source, influence in record.influence.items():
+        for name, estimate in (("intra", influence.intra), ("inter", influence.inter), ("gamma", influence.gamma)):
+            values |= {
+                f"le/measured_{source}/{name}": estimate.value,
+                f"le/measured_{source}/{name}_low": estimate.low,
+                f"le/measured_{source}/{name}_high": estimate.high,
+            }
     for source in SOURCES:
         etf = record.etf.get(source)
         values |= {

@@ -16,6 +16,7 @@ from torch import Tensor
 from le_callback.collapse import etf_angles
 from le_callback.elasticity.models import IModel, LEModel, LModel
 from le_callback.elasticity.online import CoefficientTracker, read_modes
+from le_callback.influence import InfluenceTracker
 from le_callback.records import NAN, PROBE, Coefficients, EtfAngles, Separation, WindowRecord
 from le_callback.separation import measure_separation
 from le_callback.statistics import (
@@ -80,6 +81,8 @@ class SeparationMonitor:
             )
             for key, model, _ in _models(s.probe)
         }
+        sources = ("features", "logits") if s.probe else ()
+        self.influence = {name: InfluenceTracker(4 * s.smoothing, s.confidence) for name in sources}
         self._probe_coefficients = {
             key: Coefficients.unknown(NAN, "the probe was not read yet")
             for key, _, _ in _models(s.probe)
@@ -140,6 +143,7 @@ class SeparationMonitor:
             etf=etf,
             separation=separation,
             coefficients=coefficients | self._probe_coefficients,
+            influence={name: tracker.estimate() for name, tracker in self.influence.items()},
             skipped=dict(self.skipped),
             time_unit=self.settings.time_unit,
         )
@@ -178,6 +182,13 @@ class SeparationMonitor:
             if source.startswith(PROBE):
                 reading = statistics.get(source.removeprefix(PROBE))
                 self._probe_coefficients[key] = self._coefficients(key, model, reading, time)
+
+    def add_influence(self, composition: Tensor, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+        """Take in one optimizer step: class weights (K,) of its batch, probe means (K, p) before and after it."""
+        total = composition.sum()
+        for source, tracker in self.influence.items():
+            if source in before and source in after and bool(total > 0):
+                tracker.add(composition / total, before[source], after[source])
 
     def _coefficients(self, key: str, model: LEModel, moments: ClassStatistics | None, time: float) -> Coefficients:
         if moments is None or moments.mean.shape[1] < model.min_dimensions(self.num_classes):
@@ -229,6 +240,7 @@ class SeparationMonitor:
             "window": self.window.state_dict() if self.window else None,
             "window_time": (self._time_sum, self._timed),
             "trajectory": self.recorder.state_dict(),
+            "influence": {name: tracker.state_dict() for name, tracker in self.influence.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
@@ -246,6 +258,8 @@ class SeparationMonitor:
             self.trackers[name].load_state_dict(state["trackers"][name])
         self._time_sum, self._timed = state["window_time"]
         self.recorder.load_state_dict(state["trajectory"])
+        for name in self.influence.keys() & state["influence"].keys():
+            self.influence[name].load_state_dict(state["influence"][name])
         window = state["window"]
         self.window = ClassWindow.from_state(window, self.settings.ignore_index, device) if window else None
 

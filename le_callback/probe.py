@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from le_callback.capture import HeadCapture
+from le_callback.influence import batch_composition
 from le_callback.labels import LabelReader, align
 from le_callback.probe_data import ProbeData, gather_probe, probe_batches
 from le_callback.statistics import ClassStatistics, class_statistics, empty_moments, initial_reference, update_moments
@@ -117,6 +118,8 @@ class Probe:
         self._ignore_index = ignore_index
         self._batches: list[Any] = []
         self._references: dict[str, Tensor] = {}
+        self._before: dict[str, Tensor] = {}  # means of the last reading, until the next step is observed
+        self._composition: Tensor | None = None  # class weights of the batches since then
 
     def prepare(
         self,
@@ -172,13 +175,40 @@ class Probe:
             source: s._replace(mean_noise=torch.where(s.seen, 0.0, s.mean_noise)) for source, s in statistics.items()
         }
 
+    def observe_next_step(self, statistics: Mapping[str, ClassStatistics], num_classes: int) -> None:
+        """From this reading on, collect what the next optimizer step is made of."""
+        self._before = {source: s.mean for source, s in statistics.items()}
+        self._composition = torch.zeros(num_classes)
+
+    def add_batch(self, target: Tensor) -> None:
+        """Add the labels (N,) or class weights (N, K) of a batch to the observed step."""
+        if self._composition is not None:
+            self._composition += batch_composition(target, len(self._composition)).cpu()
+
+    @property
+    def observing(self) -> bool:
+        """Whether the next step is to be followed by a reading."""
+        return self._composition is not None
+
+    def observed(self) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """End the observation: class weights (K,) of the step and the probe means before it; ``None`` without one."""
+        composition, self._composition = self._composition, None
+        return None if composition is None else (composition, self._before)
+
     def state_dict(self) -> dict[str, Any]:
-        """The means that the next reading is taken about."""
-        return {source: reference.cpu().clone() for source, reference in self._references.items()}
+        """The means that the next reading is taken about, and the step that is being observed."""
+        return {
+            "references": {source: reference.cpu().clone() for source, reference in self._references.items()},
+            "before": {source: mean.cpu().clone() for source, mean in self._before.items()},
+            "composition": None if self._composition is None else self._composition.clone(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str) -> None:
         """Continue where ``state_dict`` was taken."""
-        self._references = {source: reference.to(device, copy=True) for source, reference in state.items()}
+        if state:
+            self._references = {source: mean.to(device, copy=True) for source, mean in state["references"].items()}
+            self._before = {source: mean.to(device, copy=True) for source, mean in state["before"].items()}
+            self._composition = None if state["composition"] is None else state["composition"].clone()
 
     def _run(self, module: nn.Module, batch: Any, passing: Passing) -> Tensor:
         batch = passing.to_device(batch)

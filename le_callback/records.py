@@ -84,6 +84,16 @@ class Coefficients:
 
 
 @dataclass(frozen=True)
+class Influence:
+    """Growth of a class's deviation in the probe by one optimizer step, per share of the batch. See ``influence``."""
+
+    intra: Estimate  # by samples of the class itself
+    inter: Estimate  # by samples of another class
+    gamma: Estimate  # intra + (K−1)·inter
+    steps: int  # observed
+
+
+@dataclass(frozen=True)
 class WindowRecord:
     """All that one window says. Keys: ``features``, ``logits``; models ``I_features``, ``I_logits``, ``L_logits``."""
 
@@ -94,5 +104,6 @@ class WindowRecord:
     etf: Mapping[str, EtfAngles]
     separation: Mapping[str, Separation]
     coefficients: Mapping[str, Coefficients]
+    influence: Mapping[str, Influence]  # by source; empty without a probe
     skipped: Mapping[str, int]  # reason → count since the start of the run
     time_unit: str  # of every time and of every "per" in the coefficients

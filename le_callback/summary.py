@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from le_callback.records import PROBE, Coefficients, Estimate, WindowRecord
+from le_callback.records import PROBE, Coefficients, Estimate, Influence, WindowRecord
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def summary_table(record: WindowRecord, class_names: Sequence[str], cost: OwnCos
         *_coefficient_rows({k: c for k, c in record.coefficients.items() if PROBE not in k}, record.time_unit),
         "",
         *_probe_rows({k: c for k, c in record.coefficients.items() if PROBE in k}, record.time_unit),
+        *_influence_rows(record.influence),
         *_geometry_rows(record, class_names),
     ]
     if record.missing_classes:
@@ -85,6 +86,19 @@ def _coefficient_rows(coefficients: Mapping[str, Coefficients], unit: str) -> li
     table = _columns(rows)
     table += [f"{model}: {c.status}" for model, c in coefficients.items() if c.status != "ok"]
     return table
+
+
+def _influence_rows(influence: Mapping[str, Influence]) -> list[str]:
+    if not influence:
+        return []
+    values = influence.values()
+    rows = [
+        ["", *influence],
+        ["measured, own samples", *(_interval(i.intra) for i in values)],
+        ["measured, other classes", *(_interval(i.inter) for i in values)],
+        ["measured γ  per step", *(_interval(i.gamma) for i in values)],
+    ]
+    return [*_columns(rows), ""]
 
 
 def _model_name(key: str) -> str:
