@@ -26,15 +26,17 @@ _MIN_STEPS = 8
 
 
 def own_growth(before: Tensor, after: Tensor) -> Tensor:
-    """Change ``(K,)`` of each class mean in one step along its deviation from the centre, relative to that deviation.
+    """Relative growth ``(K,)`` of each class's deviation from the centre in one step, along itself.
 
-    ρ_k = ⟨ΔX̄_k, m_k⟩/‖m_k‖² with m_k = X̄_k − avg_j X̄_j, for class means ``before`` and ``after`` (K, p); NaN rows stay.
+    ρ_k = ⟨Δm_k, m_k⟩/‖m_k‖² with m_k = X̄_k − avg_j X̄_j, for class means ``before`` and ``after`` (K, p); NaN rows stay.
+    What a step does to all classes alike, such as the pull of a one-sided batch on every logit, drops out.
 
     >>> own_growth(torch.tensor([[1.0], [-1.0]]), torch.tensor([[1.5], [-1.5]]))
     tensor([0.5000, 0.5000])
     """
     centred = before - before.nanmean(0)
-    return ((after - before) * centred).sum(1) / centred.square().sum(1)
+    change = after - after.nanmean(0) - centred
+    return (change * centred).sum(1) / centred.square().sum(1)
 
 
 def estimate_influence(
@@ -43,9 +45,10 @@ def estimate_influence(
     """Growth of a class by training on itself and on another class, from M steps.
 
     Least squares of ρ_k = a·c_k + b·(1 − c_k) over steps and classes, with c the composition of the step's batch.
-    ``intra`` is a, ``inter`` b, and ``gamma`` a + (K−1)b, K times the growth of the deviations under balanced sampling:
-    in the I-model a = α and, for means that form a simplex ETF, b = −β/(K−1), so that it is α − β. Intervals are robust
-    to errors that the classes of a step share (clusters are steps), Student's t with M − 2 degrees of freedom.
+    ``intra`` is a, ``inter`` b, and ``gamma`` a + (K−1)b, K times the growth of the deviations under balanced sampling.
+    In the I-model with means that form a simplex ETF a = α − s, b = (s − β)/(K−1) with s = (α + (K−1)β)/K the growth of
+    the centre, and ``gamma`` is α − β. Intervals are robust to errors that the classes of a step share (clusters are
+    steps), Student's t with M − 2 degrees of freedom.
 
     Args:
         compositions: (M, K) shares of the classes in each batch.

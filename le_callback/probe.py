@@ -139,7 +139,14 @@ class Probe:
             if first is None:
                 raise ValueError("Expected argument `probe` to hold samples, but it is empty.")
             capture.clear()
-            settle(self._run(module, first, passing))
+            try:
+                labels = self._run(module, first, passing)
+            except Exception as error:
+                raise ValueError(
+                    f"The probe could not be passed through {type(module).__name__} ({type(error).__name__}: {error})."
+                    " Pass `probe_forward=` a callable of the module and a batch that runs the model on it."
+                ) from error
+            settle(labels)
             if capture.take() is None:
                 raise ValueError(
                     "The forward pass of the probe did not call the classifier head. Pass `probe_forward=` a callable"

@@ -194,6 +194,13 @@ class TestForward:
         trainer(callback).fit(TwoPart(), loader())
         assert math.isfinite(callback.last_record.coefficients["I_probe_logits"].amplitude_difference)
 
+    def test_module_without_forward(self):
+        class Bare(Classifier):
+            forward = nn.Module.forward
+
+        with pytest.raises(ValueError, match="could not be passed through Bare.*`probe_forward=`"):
+            trainer(LECallback(probe=4)).fit(Bare(), loader())
+
     def test_inputs_of_a_batch(self):
         x, y = torch.zeros(4, 2), torch.zeros(4)
         assert forward_inputs(lambda v: v, (x, y), y) is x
@@ -258,7 +265,8 @@ class TestInfluence:
             def on_train_batch_end(self, outputs, batch, batch_idx):
                 if batch_idx % 4 == 0:
                     m = self.before - self.before.mean(0)
-                    change = self.means() - self.before
+                    after = self.means()
+                    change = after - after.mean(0) - m
                     observed.append((torch.bincount(batch[1], minlength=3) / 8, (change * m).sum(1) / (m * m).sum(1)))
 
         callback = LECallback(probe=(x, y), probe_every_n_steps=4, summary=False)
@@ -296,7 +304,7 @@ class TestInfluence:
         assert (covered <= 970).all(), covered
 
     def test_growth_of_an_i_model(self):
-        """A step of the LE-ODE of the I-model from a simplex ETF with composition c: a = α, b = −β/(K−1)."""
+        """A step of the LE-ODE of the I-model from a simplex ETF with composition c."""
         K, alpha, beta = 4, 1e-4, 4e-5
         before = torch.eye(K, dtype=torch.float64) - 1 / K
         rng, compositions, growths = np.random.default_rng(1), [], []
@@ -307,8 +315,9 @@ class TestInfluence:
             compositions.append(c)
             growths.append(own_growth(before, after).numpy())
         found = estimate_influence(np.array(compositions), np.array(growths))
-        assert found.intra.value == pytest.approx(alpha, rel=1e-6)
-        assert found.inter.value == pytest.approx(-beta / (K - 1), rel=1e-6)
+        centre = (alpha + (K - 1) * beta) / K
+        assert found.intra.value == pytest.approx(alpha - centre, rel=1e-6)
+        assert found.inter.value == pytest.approx((centre - beta) / (K - 1), rel=1e-6)
         assert found.gamma.value == pytest.approx(alpha - beta, rel=1e-6)
 
     def test_too_few_steps_or_always_the_same_batch(self):
