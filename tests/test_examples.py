@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,25 @@ def load(name):
     return module
 
 
+LAST = deque(maxlen=50)  # features, logits and labels of the demo's last window, seen by a hook of the test's own
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("demo")
-    callback = load("demo").main(["--logdir", str(logdir)])
+    example = load("demo")
+
+    class Recorded(example.Classifier):
+        def training_step(self, batch, batch_idx):
+            seen = []
+            hook = self.net.classifier.register_forward_hook(lambda m, x, z: seen.append((x[0].detach(), z.detach())))
+            loss = super().training_step(batch, batch_idx)
+            hook.remove()
+            LAST.append((*seen[0], batch[1]))
+            return loss
+
+    example.Classifier = Recorded
+    callback = example.main(["--logdir", str(logdir)])
     events = EventAccumulator(str(logdir / "geomnist" / "version_0"))
     events.Reload()
     return callback, events
@@ -48,6 +64,24 @@ def test_demo_gamma_is_positive_with_its_interval_during_the_rise(demo):
     rising = [i for i in range(2, len(low)) if min(growth[i - 2 : i]) > np.log(1.1) and np.isfinite(low[i])]
     assert len(rising) >= 8
     assert all(low[i] > 0 for i in rising)
+
+
+@pytest.mark.parametrize(("position", "source"), [(0, "features"), (1, "logits")])
+def test_demo_angles_equal_a_slow_oracle_on_the_same_samples(demo, position, source):
+    samples = {k: [] for k in range(3)}
+    for batch in LAST:
+        for x, label in zip(batch[position].double().numpy(), batch[2].tolist(), strict=True):
+            samples[label].append(x)
+    means = [np.mean(samples[k], axis=0) for k in range(3)]
+    centre = sum(means) / 3
+    squares = []
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        a, b = means[i] - centre, means[j] - centre
+        squares.append((math.degrees(math.acos(a @ b / math.sqrt(a @ a) / math.sqrt(b @ b))) - 120) ** 2)
+    record = demo[0].last_record
+    assert record.window == (5950, 6000)
+    assert record.samples == sum(map(len, samples.values())) == 800
+    assert record.etf[source].deviation == pytest.approx(math.sqrt(sum(squares) / 3), abs=1e-3)
 
 
 def test_demo_table(demo):
