@@ -26,11 +26,6 @@ class Estimate:
         """What is reported where nothing can be estimated."""
         return cls(NAN, NAN, NAN)
 
-    def scaled(self, factor: float) -> Estimate:
-        """The estimate of ``factor`` times the quantity."""
-        low, high = sorted((factor * self.low, factor * self.high))
-        return Estimate(factor * self.value, low, high)
-
 
 @dataclass(frozen=True)
 class EtfAngles:

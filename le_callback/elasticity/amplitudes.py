@@ -57,17 +57,11 @@ def mode_noise(variance: Array) -> tuple[Array, Array]:
     return total / K**2, total * (K - 1) / K
 
 
-def norm_series(
-    mode: Array, variance: Array, dimensions: int, *, threshold: float = 3.0, remove_rotation: bool = False
-) -> ModeSeries:
-    """Log norm of a mode ``(T, n, q)``, corrected for sampling noise and for the growth that noise alone brings.
+def norm_series(mode: Array, variance: Array, dimensions: int, *, threshold: float = 3.0) -> ModeSeries:
+    """Log norm of a mode ``(T, n, q)``, corrected for sampling noise.
 
     Sampling noise adds its total ``variance (T,)`` to the squared norm N: y = ½ log(N − variance), defined where
     N > ``threshold``·variance; its variance is variance/(``dimensions``·amplitude²).
-
-    Process noise turns the mode about, and turning lengthens it: E d log‖z‖ = (g + (n−2)s²/2‖z‖²) dt for isotropic
-    noise in n dimensions. With ``remove_rotation`` y grows by log⟨z_i, z_{i+1}⟩/‖z_i‖² instead, the growth along z_i
-    itself, of which noise across z is no part, isotropic or not. Both agree where z keeps its direction.
 
     >>> z = np.array([[[1.0]], [[2.0]]])
     >>> np.exp(norm_series(z, np.zeros(2), 1).log_amplitude)
@@ -79,11 +73,6 @@ def norm_series(
     identifiable = finite & (square > threshold * variance) & (square > 0)
     scale = np.where(identifiable, square - np.where(finite, variance, 0), np.nan)
     y = 0.5 * np.log(scale)
-    if remove_rotation and len(y) > 1:
-        inner = (flat[:-1] * flat[1:]).sum(1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            turned = np.log(np.maximum(inner, 0) / np.sqrt(scale[:-1] * scale[1:]))
-        y = y + np.concatenate([[0.0], np.cumsum(np.where(np.isfinite(turned), turned, 0.0))])
     with np.errstate(invalid="ignore"):
         noise = np.where(identifiable, variance / (dimensions * scale), np.nan)
     return ModeSeries(y, noise, scale, identifiable)

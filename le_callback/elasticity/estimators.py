@@ -49,7 +49,6 @@ def estimate_coefficients(
     confidence: float = 0.95,
     causal: bool = False,
     threshold: float = 3.0,
-    remove_rotation: bool = False,
     evaluate: Sequence[int] | None = None,
 ) -> LECoefficients:
     """Estimate the LE coefficients of one run.
@@ -68,8 +67,6 @@ def estimate_coefficients(
         confidence: of all intervals.
         causal: use only the past of each time, as in live use; else windows are centred.
         threshold: a mode is identifiable where its squared norm is above ``threshold`` times its sampling noise.
-        remove_rotation: leave out the growth of a norm that noise across the mode brings (``"modes"``). Exact for small
-            angles between consecutive times; not for training that turns the mode about.
         evaluate: indices of times at which α, β, γ are wanted; None is all.
 
     Returns:
@@ -100,8 +97,8 @@ def estimate_coefficients(
     total = mode_noise(coordinate_variance(known, model, p))
     q = z.shape[-1]
     series = (
-        norm_series(common, total[0], q, threshold=threshold, remove_rotation=remove_rotation),
-        norm_series(difference, total[1], (K - 1) * q, threshold=threshold, remove_rotation=remove_rotation),
+        norm_series(common, total[0], q, threshold=threshold),
+        norm_series(difference, total[1], (K - 1) * q, threshold=threshold),
     )
     settings = {"window": window, "causal": causal, "confidence": confidence}
     if method == "regression":
