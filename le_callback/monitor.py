@@ -69,7 +69,6 @@ class SeparationMonitor:
         self.settings = settings or MonitorSettings()
         self.start_step = 0
         self.windows = 0
-        self.seen = torch.zeros(num_classes, dtype=torch.bool)
         self.skipped: Counter[str] = Counter()
         self.window: ClassWindow | None = None
         self.recorder = TrajectoryRecorder()
@@ -170,9 +169,7 @@ class SeparationMonitor:
         ):
             if (count := int(counter)) > 0:
                 self.skip(reason, count)
-        seen = statistics.seen.cpu()
-        self.seen |= seen
-        return tuple((~seen).nonzero().flatten().tolist())
+        return tuple((~statistics.seen).nonzero().flatten().tolist())
 
     def add_probe(self, time: float, statistics: Mapping[str, ClassStatistics]) -> None:
         """Take in a reading of the probe at ``time``; the next record holds its coefficients."""
@@ -234,7 +231,6 @@ class SeparationMonitor:
             "num_classes": self.num_classes,
             "start_step": self.start_step,
             "windows": self.windows,
-            "seen": self.seen.clone(),
             "skipped": dict(self.skipped),
             "trackers": {name: tracker.state_dict() for name, tracker in self.trackers.items()},
             "window": self.window.state_dict() if self.window else None,
@@ -252,7 +248,6 @@ class SeparationMonitor:
         if state["num_classes"] != self.num_classes:
             raise ValueError(f"Expected a state of {self.num_classes} classes, but got one of {state['num_classes']}.")
         self.start_step, self.windows = state["start_step"], state["windows"]
-        self.seen = state["seen"].clone()
         self.skipped = Counter(state["skipped"])
         for name in self.trackers.keys() & state["trackers"].keys():  # a probe may have come or gone
             self.trackers[name].load_state_dict(state["trackers"][name])
