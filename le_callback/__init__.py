@@ -6,7 +6,7 @@
 ``estimate_le_matrix`` analyse recorded class means.
 """
 
-from le_callback.callback import DiagnosticWarning, LECallback
+from le_callback.callback import LECallback
 from le_callback.collapse import etf_angle, etf_angles
 from le_callback.elasticity.coefficients import LECoefficients, TailIndex
 from le_callback.elasticity.estimators import estimate_coefficients
@@ -14,6 +14,7 @@ from le_callback.elasticity.le_matrix import LEMatrix, estimate_le_matrix
 from le_callback.elasticity.models import DirectionModel, GeneralModel, IModel, LModel
 from le_callback.elasticity.sampling import SamplingNoise
 from le_callback.monitor import MonitorSettings, SeparationMonitor
+from le_callback.notices import DiagnosticWarning
 from le_callback.records import Coefficients, Estimate, EtfAngles, Separation, WindowRecord
 from le_callback.separation import nearest_mean_accuracy, pair_discriminability
 from le_callback.statistics import ClassMoments, ClassStatistics

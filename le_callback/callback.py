@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from typing_extensions import override
 
 from le_callback.capture import HeadCapture
 from le_callback.clock import Clock
-from le_callback.dashboards import cosine_figure, due_for_figures, figure_writers, scalars
+from le_callback.dashboards import due_for_figures, scalars
 from le_callback.labels import LabelReader, LabelSource, align
 from le_callback.monitor import MonitorSettings, SeparationMonitor
+from le_callback.notices import Notices, require
 from le_callback.probe import Forward, Passing, Probe
 from le_callback.probe_data import ProbeData
+from le_callback.publishing import draw, publish, show_progress
 from le_callback.records import WindowRecord
 from le_callback.summary import summary_table
 from le_callback.timeline import UNITS, TimeAxis, Timeline
 from le_callback.trajectory import Trajectory
-
-PRIMARY_MODEL = "I_logits"  # its γ is shown in the progress bar
-
-
-class DiagnosticWarning(UserWarning):
-    """Something could not be measured; the training goes on."""
 
 
 class LECallback(Callback):
@@ -98,19 +92,19 @@ class LECallback(Callback):
         summary: bool = True,
     ) -> None:
         super().__init__()
-        _require(num_classes is None or num_classes >= 2, "num_classes", num_classes, "at least 2")
-        _require(every_n_steps is None or every_n_steps >= 1, "every_n_steps", every_n_steps, "at least 1")
-        _require(smoothing >= 4, "smoothing", smoothing, "at least 4 windows, so that a quadratic has a residual")
-        _require(identifiability > 1, "identifiability", identifiability, "above 1")
-        _require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
-        _require(time_axis in UNITS, "time_axis", time_axis, f"one of {', '.join(UNITS)}")
-        _require(
+        require(num_classes is None or num_classes >= 2, "num_classes", num_classes, "at least 2")
+        require(every_n_steps is None or every_n_steps >= 1, "every_n_steps", every_n_steps, "at least 1")
+        require(smoothing >= 4, "smoothing", smoothing, "at least 4 windows, so that a quadratic has a residual")
+        require(identifiability > 1, "identifiability", identifiability, "above 1")
+        require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
+        require(time_axis in UNITS, "time_axis", time_axis, f"one of {', '.join(UNITS)}")
+        require(
             probe_every_n_steps is None or probe_every_n_steps >= 1,
             "probe_every_n_steps",
             probe_every_n_steps,
             "at least 1",
         )
-        _require(not isinstance(probe, int) or probe >= 1, "probe", probe, "at least 1 sample of each class")
+        require(not isinstance(probe, int) or probe >= 1, "probe", probe, "at least 1 sample of each class")
         if head is not None and not isinstance(head, str | nn.Module):
             raise TypeError(f"Expected argument `head` to be a dotted name, a module or None, but got {head!r}.")
         self.head = head
@@ -135,7 +129,7 @@ class LECallback(Callback):
         self._rate = 0.0
         self._last_step = 0
         self._settled = False
-        self._told: set[str] = set()
+        self._notices = Notices()
         self._clock = Clock()
 
     @property
@@ -264,7 +258,7 @@ class LECallback(Callback):
         """Decide on head and classes on the first batch in which the head is called; what is wrong raises."""
         assert self._capture is not None
         if self._capture.settle(labels) is None:
-            self._tell(
+            self._notices.tell(
                 "the classifier head was not called in the first training batch, so nothing is measured. Is it another"
                 " layer (`head=`), or was the model compiled and run before the training started?"
             )
@@ -289,7 +283,7 @@ class LECallback(Callback):
                 if self._probe is not None:
                     self._probe.load_state_dict(saved["probe"], features.device)
                 return monitor
-            self._tell("the saved state belongs to another number of classes or features; starting anew")
+            self._notices.tell("the saved state belongs to another number of classes or features; starting anew")
         monitor = SeparationMonitor(num_classes, self.settings)
         monitor.start_step = self._last_step
         self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
@@ -317,7 +311,7 @@ class LECallback(Callback):
         assert self._capture is not None
         if self._monitor is None or not (due or self._probe.observing):
             return
-        with self._surviving("the probe could not be read"), self._clock.probing():
+        with self._notices.surviving("the probe could not be read"), self._clock.probing():
             observed = self._probe.observed()
             statistics = self._probe.read(pl_module, self._capture, self._passing(trainer))
             if observed is not None:
@@ -335,7 +329,7 @@ class LECallback(Callback):
     def _class_names(self, trainer: Trainer, num_classes: int) -> list[str]:
         if self.class_names is not None:
             expected = f"{num_classes} names, one for each class"
-            _require(len(self.class_names) == num_classes, "class_names", self.class_names, expected)
+            require(len(self.class_names) == num_classes, "class_names", self.class_names, expected)
             return self.class_names
         loader = trainer.train_dataloader
         known = getattr(getattr(loader, "dataset", None), "classes", None)
@@ -347,57 +341,28 @@ class LECallback(Callback):
         """Close the window and hand it on."""
         if self._monitor is None:
             return
-        with self._surviving("a window could not be evaluated"), self._clock.evaluating():
+        with self._notices.surviving("a window could not be evaluated"), self._clock.evaluating():
             record = self._monitor.close(trainer.global_step)
             self.last_record = record
-            self._log(trainer, scalars(record))
+            publish(trainer, scalars(record))
+            if self.progress_bar:
+                show_progress(trainer, record)
             for reason in record.skipped:
-                self._tell(f"skipped {reason}")
+                self._notices.tell(f"skipped {reason}")
         if due_for_figures(self._monitor.windows):
             self._draw(trainer)
 
-    @contextmanager
-    def _surviving(self, what: str) -> Iterator[None]:
-        """A diagnostic that fails is told once; the training goes on."""
-        try:
-            yield
-        except Exception as error:
-            self._tell(what, f"{type(error).__name__}: {error}")
-
-    def _log(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=step)
-        trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in metrics.items()})
-        if self.progress_bar:
-            assert self.last_record is not None
-            trainer.progress_bar_metrics["γ"] = self.last_record.coefficients[PRIMARY_MODEL].gamma.value
-
     def _draw(self, trainer: Trainer) -> None:
-        record = self.last_record
-        if record is None or not (self.figures and record.etf and trainer.is_global_zero):
-            return
-        with self._surviving("a figure could not be drawn"), self._clock.drawing():
-            for writer in figure_writers(trainer.loggers):
-                figure = cosine_figure(record.etf, self._names, f"Cosines of class means, step {record.step:,}")
-                writer.add_figure("etf/cosines", figure, record.step)
+        if self.figures and self.last_record is not None and trainer.is_global_zero:
+            with self._notices.surviving("a figure could not be drawn"), self._clock.drawing():
+                draw(trainer, self.last_record, self._names)
 
     def _skip(self, reason: str, detail: str = "") -> None:
         assert self._monitor is not None
         self._monitor.skip(reason)
-        self._tell(f"skipped {reason}", detail)
-
-    def _tell(self, what: str, detail: str = "") -> None:
-        if what not in self._told:
-            self._told.add(what)
-            rank_zero_warn(f"LECallback: {what}{f' ({detail})' if detail else ''}.", category=DiagnosticWarning)
+        self._notices.tell(f"skipped {reason}", detail)
 
     def _release(self) -> None:
         if self._capture is not None:
             self._capture.detach()
             self._capture = None
-
-
-def _require(holds: bool, argument: str, value: object, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"Expected argument `{argument}` to be {expected}, but got {value!r}.")

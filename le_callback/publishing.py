@@ -1,0 +1,38 @@
+"""Hands a window's record to the loggers, the Trainer's metrics and its progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from lightning.pytorch import Trainer
+
+from le_callback.dashboards import cosine_figure, figure_writers
+from le_callback.records import WindowRecord
+
+PRIMARY_MODEL = "I_logits"  # its γ is shown in the progress bar
+
+
+def publish(trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    """Give ``metrics`` to all loggers, and to ``trainer.callback_metrics`` where other callbacks can monitor them.
+
+    ``self.log`` would be flushed on the Trainer's own log steps only.
+    """
+    step = trainer.fit_loop.epoch_loop._batches_that_stepped
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(metrics), step=step)
+    trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in metrics.items()})
+
+
+def show_progress(trainer: Trainer, record: WindowRecord) -> None:
+    """Put γ into the progress bar."""
+    trainer.progress_bar_metrics["γ"] = record.coefficients[PRIMARY_MODEL].gamma.value
+
+
+def draw(trainer: Trainer, record: WindowRecord, class_names: Sequence[str]) -> None:
+    """Give the figures of ``record`` to those loggers that take figures."""
+    if not record.etf:
+        return
+    for writer in figure_writers(trainer.loggers):
+        figure = cosine_figure(record.etf, class_names, f"Cosines of class means, step {record.step:,}")
+        writer.add_figure("etf/cosines", figure, record.step)
