@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -60,6 +61,8 @@ class LECallback(Callback):
         probe_every_n_steps: optimizer steps between two readings of the probe. By default the window.
         probe_forward: how to call the model on a batch of the probe, a callable of the module and the batch. By default
             the module is called on the batch without its labels.
+        matrix_classes: classes, by name or index, of the LE matrix E that a probe measures, drawn as ``le/matrix``. By
+            default all classes, if these are at most 64, else none.
         figures: whether to draw heatmaps, on windows 1, 4, 16, 64, … and the last.
         progress_bar: whether to show γ in the progress bar.
         summary: whether to print a table at the end.
@@ -87,6 +90,7 @@ class LECallback(Callback):
         probe: ProbeData | None = None,
         probe_every_n_steps: int | None = None,
         probe_forward: Forward | None = None,
+        matrix_classes: Sequence[int | str] | None = None,
         figures: bool = True,
         progress_bar: bool = True,
         summary: bool = True,
@@ -112,8 +116,9 @@ class LECallback(Callback):
         self.class_names = None if class_names is None else list(class_names)
         self.every_n_steps = every_n_steps
         self.settings = MonitorSettings(
-            ignore_index, smoothing, identifiability, confidence, probe is not None, UNITS[time_axis]
+            ignore_index, smoothing, identifiability, confidence, probe is not None, time_unit=UNITS[time_axis]
         )
+        self.matrix_classes = None if matrix_classes is None else list(matrix_classes)
         self.figures = figures
         self.progress_bar = progress_bar
         self.summary = summary
@@ -275,8 +280,9 @@ class LECallback(Callback):
     def _new_monitor(self, trainer: Trainer, num_classes: int, features: Tensor, logits: Tensor) -> SeparationMonitor:
         """A monitor that continues the saved state, if there is one and it belongs to batches like this."""
         saved, self._saved_state = self._saved_state, None
+        settings = replace(self.settings, matrix_classes=self._chosen_classes())
         if saved:
-            monitor = SeparationMonitor(saved["monitor"]["num_classes"], self.settings)
+            monitor = SeparationMonitor(saved["monitor"]["num_classes"], settings)
             monitor.load_state_dict(saved["monitor"], features.device)
             if monitor.fits(features=features, logits=logits, num_classes=num_classes):
                 self._timeline.load_state_dict(saved["timeline"])
@@ -284,7 +290,7 @@ class LECallback(Callback):
                     self._probe.load_state_dict(saved["probe"], features.device)
                 return monitor
             self._notices.tell("the saved state belongs to another number of classes or features; starting anew")
-        monitor = SeparationMonitor(num_classes, self.settings)
+        monitor = SeparationMonitor(num_classes, settings)
         monitor.start_step = self._last_step
         self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
         return monitor
@@ -336,6 +342,15 @@ class LECallback(Callback):
         if isinstance(known, list | tuple) and len(known) == num_classes:
             return [str(name) for name in known]
         return [str(k) for k in range(num_classes)]
+
+    def _chosen_classes(self) -> tuple[int, ...] | None:
+        if self.matrix_classes is None:
+            return None
+        names = {name: k for k, name in enumerate(self._names)}
+        chosen = [names.get(c, -1) if isinstance(c, str) else c for c in self.matrix_classes]
+        right = len(chosen) >= 2 and len(set(chosen)) == len(chosen) and all(0 <= k < len(self._names) for k in chosen)
+        require(right, "matrix_classes", self.matrix_classes, f"two or more different classes of {self._names}")
+        return tuple(chosen)
 
     def _evaluate(self, trainer: Trainer) -> None:
         """Close the window and hand it on."""

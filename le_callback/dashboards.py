@@ -1,22 +1,13 @@
-"""What loggers are given: scalars under a fixed set of tags, and the heatmap of cosines."""
+"""What loggers are given: scalars under a fixed set of tags, and when and to whom figures go."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import numpy as np
-
-from le_callback.records import NAN, EtfAngles, WindowRecord
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
+from le_callback.records import NAN, WindowRecord
 
 SOURCES = ("features", "logits")
-_MAX_NAMED_CLASSES = 40
-_MAX_WRITTEN_CLASSES = 12
 
 
 def scalars(record: WindowRecord) -> dict[str, float]:
@@ -69,56 +60,6 @@ def scalars(record: WindowRecord) -> dict[str, float]:
             f"separation/{source}/discriminability_min": separation.discriminability if separation else NAN,
         }
     return values
-
-
-def cosine_figure(etf: Mapping[str, EtfAngles], class_names: Sequence[str], title: str) -> Figure:
-    """Heatmaps of the cosines between centred class means; white is the cosine of a simplex ETF, −1/(K−1).
-
-    Args:
-        etf: the angles by source, one panel each.
-        class_names: (K,) names of all classes.
-        title: what the figure shows.
-    """
-    from matplotlib.colors import TwoSlopeNorm
-    from matplotlib.figure import Figure
-
-    first = next(iter(etf.values()))
-    K = len(first.classes)
-    centre = float(np.clip(np.cos(np.radians(first.ideal)), -0.999, -0.001))
-    norm = TwoSlopeNorm(vcenter=centre, vmin=-1, vmax=1)
-    side = min(7.0, 2.8 + 0.22 * K) if K <= _MAX_NAMED_CLASSES else 5.0
-    figure = Figure(figsize=(side * len(etf) + 0.8, side + 0.6), dpi=80, layout="constrained")
-    panels = figure.subplots(1, len(etf), squeeze=False)[0]
-    for axes, (source, angles) in zip(panels, etf.items(), strict=True):
-        image = axes.imshow(
-            np.ma.masked_where(np.eye(len(angles.classes), dtype=bool), angles.cosines), norm=norm, cmap="RdBu_r"
-        )
-        axes.set_facecolor("0.85")
-        pair = " / ".join(class_names[k] for k in angles.pair)
-        axes.set_title(f"{source}: smallest angle {angles.smallest:.1f}°\n{pair}", fontsize=10)
-        _label_cells(axes, angles, class_names, norm)
-    bar = figure.colorbar(image, ax=list(panels), shrink=0.85)
-    bar.set_label(f"cosine (white: ETF, {centre:.2f}, {first.ideal:.1f}°)")
-    figure.suptitle(title, fontsize=11)
-    return figure
-
-
-def _label_cells(axes: Axes, angles: EtfAngles, class_names: Sequence[str], norm: Normalize) -> None:
-    K = len(angles.classes)
-    if K > _MAX_NAMED_CLASSES:
-        axes.set(xlabel="class", ylabel="class")
-        return
-    names = [class_names[k] for k in angles.classes]
-    axes.set_xticks(range(K), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(K), names)
-    if K > _MAX_WRITTEN_CLASSES:
-        return
-    for (row, column), cosine in np.ndenumerate(angles.cosines):
-        if row != column:
-            dark = abs(float(norm(cosine)) - 0.5) > 0.35
-            axes.text(
-                column, row, f"{cosine:.2f}", ha="center", va="center", fontsize=8, color="white" if dark else "black"
-            )
 
 
 def figure_writers(loggers: Sequence[Any]) -> Iterator[Any]:

@@ -17,6 +17,7 @@ from le_callback.collapse import etf_angles
 from le_callback.elasticity.models import IModel, LEModel, LModel
 from le_callback.elasticity.online import CoefficientTracker, read_modes
 from le_callback.influence import InfluenceTracker
+from le_callback.influence_matrix import MatrixTracker, matrix_classes
 from le_callback.records import NAN, PROBE, Coefficients, EtfAngles, Separation, WindowRecord
 from le_callback.separation import measure_separation
 from le_callback.statistics import (
@@ -44,6 +45,7 @@ class MonitorSettings:
     identifiability: float = 3.0
     confidence: float = 0.95
     probe: bool = False  # whether ``add_probe`` will be called
+    matrix_classes: tuple[int, ...] | None = None  # of the LE matrix; None takes all, if these are at most 64
     time_unit: str = "step"  # of the times that ``update`` and ``add_probe`` are given
 
 
@@ -82,6 +84,8 @@ class SeparationMonitor:
         }
         sources = ("features", "logits") if s.probe else ()
         self.influence = {name: InfluenceTracker(4 * s.smoothing, s.confidence) for name in sources}
+        classes = matrix_classes(s.matrix_classes, num_classes)
+        self.matrix = {name: MatrixTracker(name, classes, num_classes) for name in sources if classes}
         self._probe_coefficients = {
             key: Coefficients.unknown(NAN, "the probe was not read yet")
             for key, _, _ in _models(s.probe)
@@ -143,6 +147,7 @@ class SeparationMonitor:
             separation=separation,
             coefficients=coefficients | self._probe_coefficients,
             influence={name: tracker.estimate() for name, tracker in self.influence.items()},
+            le_matrix={name: tracker.estimate() for name, tracker in self.matrix.items()},
             skipped=dict(self.skipped),
             time_unit=self.settings.time_unit,
         )
@@ -183,9 +188,13 @@ class SeparationMonitor:
     def add_influence(self, composition: Tensor, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
         """Take in one optimizer step: class weights (K,) of its batch, probe means (K, p) before and after it."""
         total = composition.sum()
-        for source, tracker in self.influence.items():
-            if source in before and source in after and bool(total > 0):
-                tracker.add(composition / total, before[source], after[source])
+        if not bool(total > 0):
+            return
+        for source in self.influence.keys() & before.keys() & after.keys():
+            step = composition / total, before[source], after[source]
+            self.influence[source].add(*step)
+            if source in self.matrix:
+                self.matrix[source].add(*step)
 
     def _coefficients(self, key: str, model: LEModel, moments: ClassStatistics | None, time: float) -> Coefficients:
         if moments is None or moments.mean.shape[1] < model.min_dimensions(self.num_classes):
@@ -237,6 +246,7 @@ class SeparationMonitor:
             "window_time": (self._time_sum, self._timed),
             "trajectory": self.recorder.state_dict(),
             "influence": {name: tracker.state_dict() for name, tracker in self.influence.items()},
+            "le_matrix": {name: tracker.state_dict() for name, tracker in self.matrix.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
@@ -255,6 +265,8 @@ class SeparationMonitor:
         self.recorder.load_state_dict(state["trajectory"])
         for name in self.influence.keys() & state["influence"].keys():
             self.influence[name].load_state_dict(state["influence"][name])
+        for name in self.matrix.keys() & state["le_matrix"].keys():
+            self.matrix[name].load_state_dict(state["le_matrix"][name])
         window = state["window"]
         self.window = ClassWindow.from_state(window, self.settings.ignore_index, device) if window else None
 

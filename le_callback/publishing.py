@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from lightning.pytorch import Trainer
 
-from le_callback.dashboards import cosine_figure, figure_writers
+from le_callback.dashboards import figure_writers
+from le_callback.figures import cosine_figure, matrix_figure
 from le_callback.records import WindowRecord
 
 PRIMARY_MODEL = "I_logits"  # its γ is shown in the progress bar
@@ -31,8 +32,11 @@ def show_progress(trainer: Trainer, record: WindowRecord) -> None:
 
 def draw(trainer: Trainer, record: WindowRecord, class_names: Sequence[str]) -> None:
     """Give the figures of ``record`` to those loggers that take figures."""
-    if not record.etf:
-        return
+    measured = any(matrix.strongest_pair for matrix in record.le_matrix.values())
     for writer in figure_writers(trainer.loggers):
-        figure = cosine_figure(record.etf, class_names, f"Cosines of class means, step {record.step:,}")
-        writer.add_figure("etf/cosines", figure, record.step)
+        if record.etf:
+            figure = cosine_figure(record.etf, class_names, f"Cosines of class means, step {record.step:,}")
+            writer.add_figure("etf/cosines", figure, record.step)
+        if measured:
+            figure = matrix_figure(record.le_matrix, class_names, f"LE matrix, measured up to step {record.step:,}")
+            writer.add_figure("le/matrix", figure, record.step)

@@ -89,6 +89,26 @@ class Influence:
 
 
 @dataclass(frozen=True)
+class MeasuredMatrix:
+    """The LE matrix E, per optimizer step, measured on a probe. See ``influence_matrix``."""
+
+    classes: tuple[int, ...]  # of rows (who is changed) and columns (who is trained)
+    E: NDArray[np.float64]  # (S, S)
+    error: NDArray[np.float64]  # (S, S) standard errors
+    steps: int  # observed
+    status: str  # "ok", or what is missing and why
+
+    @property
+    def strongest_pair(self) -> tuple[int, int] | None:
+        """The two classes that move each other most, by (E_ij + E_ji)/2; ``None`` where E is unknown."""
+        mutual = np.tril(self.E + self.E.T, -1) + np.triu(np.full_like(self.E, -np.inf))
+        if len(self.classes) < 2 or not np.isfinite(self.E).all():
+            return None
+        i, j = np.unravel_index(int(mutual.argmax()), mutual.shape)
+        return self.classes[j], self.classes[i]
+
+
+@dataclass(frozen=True)
 class WindowRecord:
     """All that one window says. Keys: ``features``, ``logits``; models ``I_features``, ``I_logits``, ``L_logits``."""
 
@@ -100,5 +120,6 @@ class WindowRecord:
     separation: Mapping[str, Separation]
     coefficients: Mapping[str, Coefficients]
     influence: Mapping[str, Influence]  # by source; empty without a probe
+    le_matrix: Mapping[str, MeasuredMatrix]  # by source; empty without a probe
     skipped: Mapping[str, int]  # reason → count since the start of the run
     time_unit: str  # of every time and of every "per" in the coefficients
