@@ -5,6 +5,7 @@ K classes, p feature dimensions, T windows.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from le_callback.elasticity.coefficients import LECoefficients
 from le_callback.elasticity.estimators import estimate_coefficients
-from le_callback.elasticity.models import LEModel
+from le_callback.elasticity.models import IModel, LEModel, LModel
 from le_callback.records import PROBE
 from le_callback.statistics import ClassStatistics
 
@@ -25,6 +26,7 @@ BUDGET_BYTES = 16 * 2**20  # of each source
 MIN_WINDOWS = 32  # a source of which fewer windows fit the budget is left out
 
 _FORMAT = 1
+_CENTRED = ("times", "A", "B", "alpha", "beta", "gamma", "alpha_interval", "beta_interval", "gamma_interval")
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,31 @@ class Trajectory:
         noise = None if source.startswith(PROBE) else data.mean_noise
         return estimate_coefficients(data.means, data.times, model=model, noise=noise, **options)
 
+    def centred(self) -> dict[str, LECoefficients]:
+        """Centred estimates by ``<model>_<source>``: the I-model of every source, the L-model of logits.
+
+        A source with too few windows is left out.
+        """
+        found = {}
+        for source in self.sources:
+            for model in (IModel(), LModel()) if source.endswith("logits") else (IModel(),):
+                with contextlib.suppress(ValueError):
+                    found[f"{model.name}_{source}"] = self.estimate(source, model)
+        return found
+
     def save(self, path: str | Path) -> None:
-        """Write one ``.npz`` file; overwrites."""
+        """Write one ``.npz`` file; overwrites.
+
+        Class means as ``<source>/<field>`` and, for readers without this package, the centred estimates as
+        ``centred/<model>_<source>/<field>``.
+        """
         arrays: dict[str, NDArray[Any]] = {}
         for name, source in self.sources.items():
             for key, value in vars(source).items():
                 arrays[f"{name}/{key}"] = value
+        for name, coefficients in self.centred().items():
+            for key in _CENTRED:
+                arrays[f"centred/{name}/{key}"] = getattr(coefficients, key)
         about = {"format": _FORMAT, "time_unit": self.time_unit, "class_names": list(self.class_names)}
         with Path(path).open("wb") as file:
             np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
@@ -93,7 +114,7 @@ class Trajectory:
                 raise ValueError(
                     f"The trajectory {path} has format {about.get('format')}; this version reads {_FORMAT}."
                 )
-            names = dict.fromkeys(key.split("/")[0] for key in archive.files if "/" in key)
+            names = dict.fromkeys(key.split("/")[0] for key in archive.files if key.count("/") == 1)
             sources = {
                 name: SourceTrajectory(
                     *(archive[f"{name}/{key}"] for key in ("times", "means", "mean_noise", "counts"))

@@ -1,4 +1,4 @@
-"""The measured LE matrix recovers what was planted, and shows which classes of a real training were made similar."""
+"""The measured LE matrix recovers what was planted. A real training: see test_examples."""
 
 import math
 
@@ -7,8 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
-from trainings import MemoryLogger, loader, trainer
+from trainings import Classifier, MemoryLogger, blobs, loader, trainer
 
 from le_callback import LECallback
 from le_callback.figures import matrix_figure
@@ -158,58 +157,8 @@ def test_state():
     assert changed.estimate().steps == 0
 
 
-def digits(similar, blend=0.6):
-    """Digits 0 to 4 (scikit-learn's), those of one class blended with those of another."""
-    datasets = pytest.importorskip("sklearn.datasets")
-    data = datasets.load_digits()
-    x, y = torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
-    x, y = x[y < K], y[y < K]
-    if similar:
-        a, b = ((y == k).nonzero().flatten() for k in similar)
-        rng = torch.Generator().manual_seed(0)
-        x[b] = (1 - blend) * x[b] + blend * x[a[torch.randint(len(a), (len(b),), generator=rng)]]
-    return x, y
-
-
 class TestLive:
-    def test_similar_classes_stand_out_in_a_real_training(self):
-        """Without the blend they do not: another pair is then the strongest."""
-        import lightning.pytorch as lp
-
-        class Digits(lp.LightningModule):
-            def __init__(self):
-                super().__init__()
-                self.net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, K))
-
-            def forward(self, x):
-                return self.net(x)
-
-            def training_step(self, batch, batch_idx):
-                return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-
-            def configure_optimizers(self):
-                return torch.optim.SGD(self.parameters(), lr=0.05)
-
-        def matrix(similar_now):
-            torch.manual_seed(1)
-            x, y = digits(similar_now)
-            data = torch.utils.data.TensorDataset(x, y)
-            order = torch.Generator().manual_seed(1)
-            batches = torch.utils.data.DataLoader(data, batch_size=16, shuffle=True, generator=order)
-            callback = LECallback(probe=40, probe_every_n_steps=5, summary=False, figures=False)
-            trainer(callback, max_epochs=18, log_every_n_steps=50).fit(Digits(), batches)
-            return callback.last_record.le_matrix["logits"]
-
-        similar = (3, 4)
-        found = matrix(similar)
-        assert found.strongest_pair == similar
-        mutual = (found.E + found.E.T)[np.tril_indices(K, -1)]
-        assert (found.E + found.E.T)[similar] > mutual.mean() + 1.5 * mutual.std()
-        assert matrix(None).strongest_pair != similar
-
     def test_figure_and_chosen_classes(self):
-        from trainings import Classifier, blobs
-
         logger = MemoryLogger()
         callback = LECallback(
             probe=blobs(30), probe_every_n_steps=1, matrix_classes=[0, "2"], every_n_steps=8, summary=False
@@ -225,7 +174,5 @@ class TestLive:
 
     @pytest.mark.parametrize("chosen", [[0], [0, 0], [0, 7], ["nobody", 1]])
     def test_wrong_choice(self, chosen):
-        from trainings import Classifier
-
         with pytest.raises(ValueError, match="`matrix_classes` to be two or more different classes"):
             trainer(LECallback(matrix_classes=chosen, summary=False)).fit(Classifier(), loader())

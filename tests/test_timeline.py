@@ -164,6 +164,9 @@ def test_trajectory_is_none_before_the_first_batch():
     assert math.isclose(Timeline("steps").now, 0)
 
 
+MODEL_SOURCES = (("I_", "features"), ("I_", "logits"), ("L_", "logits"))
+
+
 def test_analysis_of_a_saved_run(tmp_path):
     """The run's own last causal figures come out of its file: same means, same modes."""
     callback = LECallback(summary=False, every_n_steps=4, smoothing=15, probe=10)
@@ -179,3 +182,9 @@ def test_analysis_of_a_saved_run(tmp_path):
     assert np.isfinite(centred.gamma).all()
     with pytest.raises(ValueError, match="`source`.*probe_logits"):
         trajectory.estimate("pixels", IModel())
+    with np.load(tmp_path / "run.npz") as archive:
+        stored = {key.split("/")[1] for key in archive.files if key.startswith("centred/")}
+        assert stored == {f"{model}{probe}{source}" for probe in ("", "probe_") for model, source in MODEL_SOURCES}
+        assert np.array_equal(
+            archive["centred/I_logits/gamma"], trajectory.estimate("logits", IModel()).gamma, equal_nan=True
+        )
