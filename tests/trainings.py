@@ -104,7 +104,7 @@ class Recording(LECallback):
 
 
 def assert_windows(callback, seen, batches, classes=CLASSES, rtol=1e-5):
-    """The windows of a ``Recording`` hold ``seen``, (features, logits, labels) of each batch, ``batches`` to a window."""
+    """The windows of a ``Recording`` hold ``seen``: (features, logits, labels) of each batch, ``batches`` a window."""
     assert len(callback.windows) == len(seen) // batches > 0
     for i, window in enumerate(callback.windows):
         part = seen[i * batches : (i + 1) * batches]
