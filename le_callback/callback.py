@@ -84,6 +84,8 @@ class LECallback(AnyCallback):
     >>> trainer = Trainer(callbacks=[LECallback()], logger=False, enable_progress_bar=False, enable_checkpointing=False)
     """
 
+    steps_aside = False  # whether it leaves the Trainer to other instances
+
     def __init__(
         self,
         head: str | nn.Module | None = None,
@@ -168,7 +170,7 @@ class LECallback(AnyCallback):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        names = [c.name for c in callbacks if isinstance(c, LECallback)]
+        names = [c.name for c in callbacks if isinstance(c, LECallback) and not c.steps_aside]
         expected = "another one for each LECallback of a Trainer, as it goes before their tags"
         require(names.count(self.name) < 2, "name", self.name, expected)
 

@@ -40,6 +40,8 @@ class AddedCallback(LECallback):
     ``LECallback`` would raise.
     """
 
+    steps_aside = True
+
     # Its state goes a way of its own. As a callback with state Lightning would refuse it twice in one Trainer, and
     # that happens to scripts which pass one list of callbacks to several Trainers: Lightning appends to that list.
     state_dict = AnyCallback.state_dict
@@ -47,7 +49,7 @@ class AddedCallback(LECallback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        pass
+        """Nothing to check: it steps aside instead."""
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,7 +76,7 @@ class AddedCallback(LECallback):
 
     def _acts(self, trainer: Trainer) -> bool:
         present = [c for c in trainer.callbacks if isinstance(c, LECallback)]  # type: ignore[attr-defined]
-        return present[-1] is self and all(isinstance(c, AddedCallback) for c in present)
+        return present[-1] is self and all(c.steps_aside for c in present)
 
     @contextmanager
     def _stepping_aside(self) -> Iterator[None]:

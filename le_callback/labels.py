@@ -10,7 +10,7 @@ from torch import Tensor
 
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
-LabelSource = str | int | Callable[[Any], Tensor] | None
+LabelSource = int | str | Callable[[Any], Tensor] | None  # int first: command lines take the first that fits
 
 
 class LabelReader:
