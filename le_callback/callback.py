@@ -9,16 +9,19 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from typing_extensions import override
 
+from le_callback.arguments import check_arguments
 from le_callback.capture import HeadCapture
 from le_callback.clock import Clock
 from le_callback.dashboards import due_for_figures, scalars
-from le_callback.labels import LabelReader, LabelSource, align
+from le_callback.labels import LabelReader, LabelSource, align, chosen_classes
 from le_callback.monitor import MonitorSettings, SeparationMonitor
+from le_callback.namespaces import AnyCallback
 from le_callback.notices import Notices, require
+from le_callback.outputs import OutputsCapture
 from le_callback.probe import Forward, Passing, Probe
 from le_callback.probe_data import ProbeData
 from le_callback.publishing import draw, publish, show_progress
@@ -28,14 +31,17 @@ from le_callback.timeline import UNITS, TimeAxis, Timeline
 from le_callback.trajectory import Trajectory
 
 
-class LECallback(Callback):
+class LECallback(AnyCallback):
     """Tracks class means, local elasticity and separability of a classifier while it trains.
 
     On every step the features that enter the classifier head and the logits that leave it are added to class moments on
     the model's device, without a host synchronisation. Every ``every_n_steps`` optimizer steps the window is evaluated
     and logged: coefficients ``le/<model>/…`` (per optimizer step), angles ``etf/<source>/…`` (degrees) and
     measured separability ``separation/<source>/…``. All values are in ``trainer.callback_metrics``, so
-    ``EarlyStopping`` and ``ModelCheckpoint`` can monitor them.
+    ``EarlyStopping`` and ``ModelCheckpoint`` can monitor them. Steps are those of ``trainer.global_step``: with
+    gradient accumulation one of several batches, with several optimizers every step of each.
+
+    Works with ``lightning.pytorch`` and ``pytorch_lightning``, in code and in the configuration of LightningCLI.
 
     Source of the method: Zhang, Wang, Su, "Imitating Deep Learning Dynamics via Locally Elastic Stochastic Differential
     Equations", NeurIPS 2021.
@@ -63,6 +69,12 @@ class LECallback(Callback):
             the module is called on the batch without its labels.
         matrix_classes: classes, by name or index, of the LE matrix E that a probe measures, drawn as ``le/matrix``. By
             default all classes, if these are at most 64, else none.
+        name: goes before every tag (``<name>/le/…``, so that loggers group what belongs together), the entry in the
+            progress bar and the state in checkpoints. Needed where a Trainer has several of these callbacks.
+        outputs: keys of features and logits in the dict that ``training_step`` returns. They are then read from
+            there, and no module is hooked. With a probe, ``probe_forward`` has to return such a dict.
+        reset_compiler: whether to discard what ``torch.compile`` has compiled when the training starts. Needed if the
+            compiled model was run before: its code does not call a hook that is registered later.
         figures: whether to draw heatmaps, on windows 1, 4, 16, 64, … and the last.
         progress_bar: whether to show γ in the progress bar.
         summary: whether to print a table at the end.
@@ -74,6 +86,8 @@ class LECallback(Callback):
     >>> from lightning.pytorch import Trainer
     >>> trainer = Trainer(callbacks=[LECallback()], logger=False, enable_progress_bar=False, enable_checkpointing=False)
     """
+
+    steps_aside = False  # whether it leaves the Trainer to other instances
 
     def __init__(
         self,
@@ -91,26 +105,27 @@ class LECallback(Callback):
         probe_every_n_steps: int | None = None,
         probe_forward: Forward | None = None,
         matrix_classes: Sequence[int | str] | None = None,
+        name: str | None = None,
+        outputs: tuple[str, str] | None = None,
+        reset_compiler: bool = False,
         figures: bool = True,
         progress_bar: bool = True,
         summary: bool = True,
     ) -> None:
         super().__init__()
-        require(num_classes is None or num_classes >= 2, "num_classes", num_classes, "at least 2")
-        require(every_n_steps is None or every_n_steps >= 1, "every_n_steps", every_n_steps, "at least 1")
-        require(smoothing >= 4, "smoothing", smoothing, "at least 4 windows, so that a quadratic has a residual")
-        require(identifiability > 1, "identifiability", identifiability, "above 1")
-        require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
-        require(time_axis in UNITS, "time_axis", time_axis, f"one of {', '.join(UNITS)}")
-        require(
-            probe_every_n_steps is None or probe_every_n_steps >= 1,
-            "probe_every_n_steps",
-            probe_every_n_steps,
-            "at least 1",
+        check_arguments(
+            head=head,
+            num_classes=num_classes,
+            every_n_steps=every_n_steps,
+            smoothing=smoothing,
+            identifiability=identifiability,
+            confidence=confidence,
+            time_axis=time_axis,
+            probe=probe,
+            probe_every_n_steps=probe_every_n_steps,
+            name=name,
+            outputs=outputs,
         )
-        require(not isinstance(probe, int) or probe >= 1, "probe", probe, "at least 1 sample of each class")
-        if head is not None and not isinstance(head, str | nn.Module):
-            raise TypeError(f"Expected argument `head` to be a dotted name, a module or None, but got {head!r}.")
         self.head = head
         self.num_classes = num_classes
         self.class_names = None if class_names is None else list(class_names)
@@ -119,6 +134,9 @@ class LECallback(Callback):
             ignore_index, smoothing, identifiability, confidence, probe is not None, time_unit=UNITS[time_axis]
         )
         self.matrix_classes = None if matrix_classes is None else list(matrix_classes)
+        self.name = name
+        self.outputs = None if outputs is None else (outputs[0], outputs[1])
+        self.reset_compiler = reset_compiler
         self.figures = figures
         self.progress_bar = progress_bar
         self.summary = summary
@@ -126,13 +144,14 @@ class LECallback(Callback):
         self._read_labels = LabelReader(label)
         self.probe_every_n_steps = probe_every_n_steps
         self._probe = None if probe is None else Probe(probe, self._read_labels, probe_forward, ignore_index)
-        self._capture: HeadCapture | None = None
+        self._capture: HeadCapture | OutputsCapture | None = None
         self._monitor: SeparationMonitor | None = None
         self._saved_state: dict[str, Any] | None = None
         self._names: list[str] = []
         self._timeline = Timeline(time_axis)
         self._rate = 0.0
         self._last_step = 0
+        self._batches_since_step = 0
         self._settled = False
         self._notices = Notices()
         self._clock = Clock()
@@ -141,7 +160,7 @@ class LECallback(Callback):
     @override
     def state_key(self) -> str:
         head = type(self.head).__name__ if isinstance(self.head, nn.Module) else self.head
-        return self._generate_state_key(head=head)
+        return self._generate_state_key(head=head, outputs=self.outputs, name=self.name)
 
     @property
     def monitor(self) -> SeparationMonitor | None:
@@ -154,6 +173,13 @@ class LECallback(Callback):
         return None if self._monitor is None else self._monitor.recorder.trajectory(self._timeline.unit, self._names)
 
     @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        names = [c.name for c in callbacks if isinstance(c, LECallback) and not c.steps_aside]
+        expected = "another one for each LECallback of a Trainer, as it goes before their tags"
+        require(names.count(self.name) < 2, "name", self.name, expected)
+
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.barebones or self._window_steps(trainer) < 1:
             return
@@ -162,8 +188,13 @@ class LECallback(Callback):
                 "Expected training data of known length for `time_axis='epochs'`, but its length is infinite. Use"
                 " `time_axis='steps'` or `limit_train_batches=` of the Trainer."
             )
-        self._capture = HeadCapture(pl_module, self.head, self.num_classes, self.settings.ignore_index)
+        if self.outputs is None:
+            self._capture = HeadCapture(pl_module, self.head, self.num_classes, self.settings.ignore_index)
+        else:
+            self._capture = OutputsCapture(self.outputs, self.num_classes)
         self._capture.attach()
+        if self.reset_compiler:
+            torch.compiler.reset()
         self._clock = Clock()
         self._last_step = trainer.global_step
         self._settled = False
@@ -181,13 +212,20 @@ class LECallback(Callback):
             self._rate = self._learning_rate(trainer)
 
     @override
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        if self._capture is not None and not self._settled:
+            self._capture.note_order()
+
+    @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._capture is None:
             return
+        self._capture.offer(outputs)
         with torch.no_grad(), self._clock.updating():
             self._update(trainer, batch)
+        self._batches_since_step += 1
         step, every = trainer.global_step, self._window_steps(trainer)
         self._timeline.advance(step, self._rate, self._steps_per_epoch(trainer))
         if self._probe is not None and step > self._last_step:
@@ -196,6 +234,7 @@ class LECallback(Callback):
         if step // every > self._last_step // every:
             with torch.no_grad():
                 self._evaluate(trainer)
+        self._batches_since_step = 0 if step > self._last_step else self._batches_since_step
         self._last_step = step
         self._clock.end_step()
 
@@ -235,7 +274,14 @@ class LECallback(Callback):
 
     def summary_table(self) -> str:
         """The table of the last window; empty before the first."""
-        return "" if self.last_record is None else summary_table(self.last_record, self._names, self._clock.cost())
+        if self.last_record is None:
+            return ""
+        table = summary_table(self.last_record, self._names, self._clock.cost())
+        return f"{self.name}: {table}" if self.name else table
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.name}/" if self.name else ""
 
     def _window_steps(self, trainer: Trainer) -> int:
         # the Trainer's attribute is set by one of its connectors, where type checkers do not see it
@@ -248,7 +294,7 @@ class LECallback(Callback):
         if self._monitor is None or not self._settled:
             return
         if (captured := self._capture.take()) is None:
-            self._skip("batches in which the head was not called")
+            self._skip("batches in which the head was not called", self._capture.absence)
             return
         try:
             features, logits, target = align(*captured, self._read_labels(batch), self._monitor.num_classes)
@@ -264,8 +310,8 @@ class LECallback(Callback):
         assert self._capture is not None
         if self._capture.settle(labels) is None:
             self._notices.tell(
-                "the classifier head was not called in the first training batch, so nothing is measured. Is it another"
-                " layer (`head=`), or was the model compiled and run before the training started?"
+                "the classifier head was not called in the first training batch, so nothing is measured",
+                self._capture.absence,
             )
             return
         captured = self._capture.take()
@@ -280,7 +326,7 @@ class LECallback(Callback):
     def _new_monitor(self, trainer: Trainer, num_classes: int, features: Tensor, logits: Tensor) -> SeparationMonitor:
         """A monitor that continues the saved state, if there is one and it belongs to batches like this."""
         saved, self._saved_state = self._saved_state, None
-        settings = replace(self.settings, matrix_classes=self._chosen_classes())
+        settings = replace(self.settings, matrix_classes=chosen_classes(self.matrix_classes, self._names))
         if saved:
             monitor = SeparationMonitor(saved["monitor"]["num_classes"], settings)
             monitor.load_state_dict(saved["monitor"], features.device)
@@ -299,7 +345,10 @@ class LECallback(Callback):
         return float(trainer.optimizers[0].param_groups[0]["lr"]) if self._timeline.axis == "lr" else 0.0
 
     def _steps_per_epoch(self, trainer: Trainer) -> float:
-        return trainer.num_training_batches / trainer.accumulate_grad_batches
+        if trainer.lightning_module.automatic_optimization:
+            return trainer.num_training_batches / trainer.accumulate_grad_batches
+        steps = max(1, trainer.global_step - self._last_step)  # of all optimizers
+        return trainer.num_training_batches * steps / max(1, self._batches_since_step)
 
     def _begin_probe(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the probe before the first step; what is wrong with it raises."""
@@ -343,15 +392,6 @@ class LECallback(Callback):
             return [str(name) for name in known]
         return [str(k) for k in range(num_classes)]
 
-    def _chosen_classes(self) -> tuple[int, ...] | None:
-        if self.matrix_classes is None:
-            return None
-        names = {name: k for k, name in enumerate(self._names)}
-        chosen = [names.get(c, -1) if isinstance(c, str) else c for c in self.matrix_classes]
-        right = len(chosen) >= 2 and len(set(chosen)) == len(chosen) and all(0 <= k < len(self._names) for k in chosen)
-        require(right, "matrix_classes", self.matrix_classes, f"two or more different classes of {self._names}")
-        return tuple(chosen)
-
     def _evaluate(self, trainer: Trainer) -> None:
         """Close the window and hand it on."""
         if self._monitor is None:
@@ -359,9 +399,9 @@ class LECallback(Callback):
         with self._notices.surviving("a window could not be evaluated"), self._clock.evaluating():
             record = self._monitor.close(trainer.global_step)
             self.last_record = record
-            publish(trainer, scalars(record))
+            publish(trainer, {f"{self._prefix}{tag}": value for tag, value in scalars(record).items()})
             if self.progress_bar:
-                show_progress(trainer, record)
+                show_progress(trainer, record, self.name)
             for reason in record.skipped:
                 self._notices.tell(f"skipped {reason}")
         if due_for_figures(self._monitor.windows):
@@ -370,7 +410,7 @@ class LECallback(Callback):
     def _draw(self, trainer: Trainer) -> None:
         if self.figures and self.last_record is not None and trainer.is_global_zero:
             with self._notices.surviving("a figure could not be drawn"), self._clock.drawing():
-                draw(trainer, self.last_record, self._names)
+                draw(trainer, self.last_record, self._names, self._prefix)
 
     def _skip(self, reason: str, detail: str = "") -> None:
         assert self._monitor is not None

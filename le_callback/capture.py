@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from le_callback.compiled import is_compiled, wrapped_names
 from le_callback.labels import describe
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -120,9 +122,10 @@ class HeadCapture:
         self._num_classes = num_classes
         self._ignore_index = ignore_index
         self._slot = Slot()
+        self._order: list[str] = []
         self._handles: dict[str, RemovableHandle] = {}
         if head is None:
-            self._watched = {name: m for name, m in module.named_modules() if is_linear_like(m)}
+            self._watched = self._candidates()
             if not self._watched:
                 raise ValueError(
                     f"Found no classifier head in {type(module).__name__}: it has no linear-like layer. Its modules"
@@ -140,6 +143,17 @@ class HeadCapture:
             return self._num_classes
         raise RuntimeError("The number of classes is not known before `settle`.")
 
+    @property
+    def absence(self) -> str:
+        """Why the head may not have been called, and what to do."""
+        if not is_compiled(self._module):
+            return "is it another layer (`head=`)? Code that was compiled before the training does not call it either"
+        return (
+            "the model is compiled, and code that was compiled before the training started does not call the hook of"
+            " this callback. Pass `reset_compiler=True`, or return features and logits from `training_step` in a dict"
+            ' and pass `outputs=("features", "logits")`. If the model was not run before, name the layer with `head=`'
+        )
+
     def attach(self) -> None:
         """Register the hooks."""
         self.detach()
@@ -156,6 +170,13 @@ class HeadCapture:
     def clear(self) -> None:
         """Forget the captures of the last forward pass."""
         self._slot.clear()
+
+    def note_order(self) -> None:
+        """Keep the order of the calls so far; for use before a backward pass, where checkpointed layers run again."""
+        self._order += [name for name in self._slot.captured if name not in self._order]
+
+    def offer(self, outputs: Any) -> None:
+        """What a training step returned is of no interest where hooks are used."""
 
     def take(self) -> Captured | None:
         """What the head saw last, or ``None`` if it was not called since ``clear``."""
@@ -175,28 +196,17 @@ class HeadCapture:
             self._pick(labels)
         if self.name is None or (seen := captured.get(self.name)) is None:
             return None
-        width = seen.logits.shape[-1]
-        if self._num_classes is not None and not _width_fits(width, self._num_classes):
-            raise ValueError(
-                f"Expected the head `{self.name}` to have `num_classes={self._num_classes}` outputs, but it has"
-                f" {width}. Correct `num_classes=` or name another head with `head=`."
-            )
-        if self._num_classes is None and width < 2:
-            raise ValueError(
-                f"The head `{self.name}` has {width} output. For a binary classifier with one logit pass"
-                " `num_classes=2`; otherwise name the head with `head=`."
-            )
-        self._num_classes = self._num_classes or width
+        self._num_classes = check_width(f"head `{self.name}`", seen.logits.shape[-1], self._num_classes)
         return self.name
 
     def _pick(self, labels: Tensor) -> None:
         wanted = self._num_classes or self._hint()
         # in the order of the calls; containers and wrappers finish after what they contain
-        fitting = [n for n, c in self._slot.captured.items() if _fits(c, labels, wanted, self._ignore_index)]
+        self.note_order()
+        captured = {n: self._slot.captured[n] for n in self._order if n in self._slot.captured}
+        fitting = [n for n, c in captured.items() if _fits(c, labels, wanted, self._ignore_index)]
         if not fitting:
-            widths = [
-                f"{name} ({c.features.shape[-1]} to {c.logits.shape[-1]})" for name, c in self._slot.captured.items()
-            ]
+            widths = [f"{name} ({c.features.shape[-1]} to {c.logits.shape[-1]})" for name, c in captured.items()]
             expected = f" and {wanted} outputs" if wanted else " and an output for each label"
             raise ValueError(
                 f"Found no classifier head: no linear-like layer of the forward pass fits the labels,"
@@ -204,10 +214,26 @@ class HeadCapture:
                 " the number of classes with `num_classes=` or the labels with `label=`."
             )
         self.name = fitting[-1]
+        if len(self._handles) > 1 and is_compiled(self._module):
+            rank_zero_info(
+                f"LECallback: found the head `{self.name}` of a compiled model. The hooks of the other layers are"
+                f" removed, which compiles once more; `head={self.name!r}` saves that."
+            )
         self._watched = {self.name: self._watched[self.name]}
         for name in [n for n in self._handles if n != self.name]:
             self._handles.pop(name).remove()
             self._slot.captured.pop(name, None)
+
+    def _candidates(self) -> dict[str, nn.Module]:
+        """The linear-like layers. Of a compiled model only those that fit, as removing a hook compiles it once more."""
+        layers = {name: m for name, m in self._module.named_modules() if is_linear_like(m)}
+        if not is_compiled(self._module):
+            return layers
+        inside = wrapped_names(self._module)
+        outermost = {name: m for name, m in layers.items() if name not in inside}
+        wanted = self._num_classes or class_count_hint(self._module)
+        fitting = {name: m for name, m in outermost.items() if wanted and _width_fits(_width(m), wanted)}
+        return fitting or outermost
 
     def _hint(self) -> int | None:
         hint = class_count_hint(self._module)
@@ -230,6 +256,30 @@ def _find_given(module: nn.Module, head: str | nn.Module) -> tuple[str, nn.Modul
             f"Expected `head={head!r}` to name a module of {type(module).__name__}, but there is none."
             f" Its linear-like layers are {_listing(names)}."
         ) from None
+
+
+def check_width(what: str, width: int, num_classes: int | None) -> int:
+    """The number of classes of a head that is ``width`` wide.
+
+    Raises:
+        ValueError: if that is not ``num_classes``, or is below 2.
+    """
+    if num_classes is not None and not _width_fits(width, num_classes):
+        raise ValueError(
+            f"Expected the {what} to have `num_classes={num_classes}` outputs, but it has"
+            f" {width}. Correct `num_classes=` or name another head with `head=`."
+        )
+    if num_classes is None and width < 2:
+        raise ValueError(
+            f"The {what} has {width} output. For a binary classifier with one logit pass"
+            " `num_classes=2`; otherwise name the head with `head=`."
+        )
+    return num_classes or width
+
+
+def _width(module: nn.Module) -> int:
+    width = getattr(module, "out_channels" if isinstance(module, _CONVOLUTIONS) else "out_features")
+    return width if isinstance(width, int) else -1
 
 
 def _width_fits(width: int, num_classes: int) -> bool:
@@ -256,4 +306,4 @@ def _listing(names: Iterator[str] | list[str], limit: int = 12) -> str:
     return shown if len(listed) <= limit else f"{shown} and {len(listed) - limit} more"
 
 
-__all__ = ["Captured", "HeadCapture", "class_count_hint", "is_linear_like"]
+__all__ = ["Captured", "HeadCapture", "check_width", "class_count_hint", "is_linear_like"]

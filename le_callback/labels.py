@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from le_callback.notices import require
+
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
-LabelSource = str | int | Callable[[Any], Tensor] | None
+LabelSource = int | str | Callable[[Any], Tensor] | None  # int first: command lines take the first that fits
 
 
 class LabelReader:
@@ -120,3 +122,21 @@ def align(features: Tensor, logits: Tensor, labels: Tensor, num_classes: int) ->
             " `head=`."
         )
     return features.reshape(-1, features.shape[-1]), logits.reshape(-1, logits.shape[-1]), target.to(features.device)
+
+
+def chosen_classes(chosen: Sequence[int | str] | None, names: Sequence[str]) -> tuple[int, ...] | None:
+    """The indices of the classes that the user chose by name or index; ``None`` where nothing was chosen.
+
+    Raises:
+        ValueError: if these are not at least two different classes.
+
+    >>> chosen_classes(["dog", 0], ["cat", "cow", "dog"])
+    (2, 0)
+    """
+    if chosen is None:
+        return None
+    index = {name: k for k, name in enumerate(names)}
+    found = [index.get(c, -1) if isinstance(c, str) else c for c in chosen]
+    right = len(found) >= 2 and len(set(found)) == len(found) and all(0 <= k < len(names) for k in found)
+    require(right, "matrix_classes", list(chosen), f"two or more different classes of {list(names)}")
+    return tuple(found)

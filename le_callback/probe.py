@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from le_callback.capture import HeadCapture
 from le_callback.influence import batch_composition
 from le_callback.labels import LabelReader, align
+from le_callback.outputs import OutputsCapture
 from le_callback.probe_data import ProbeData, gather_probe, probe_batches
 from le_callback.statistics import ClassStatistics, class_statistics, empty_moments, initial_reference, update_moments
 
@@ -124,7 +125,7 @@ class Probe:
     def prepare(
         self,
         module: nn.Module,
-        capture: HeadCapture,
+        capture: HeadCapture | OutputsCapture,
         training_loader: Any,
         passing: Passing,
         settle: Callable[[Tensor], None],
@@ -140,7 +141,7 @@ class Probe:
                 raise ValueError("Expected argument `probe` to hold samples, but it is empty.")
             capture.clear()
             try:
-                labels = self._run(module, first, passing)
+                labels = self._run(module, capture, first, passing)
             except Exception as error:
                 raise ValueError(
                     f"The probe could not be passed through {type(module).__name__} ({type(error).__name__}: {error})."
@@ -156,13 +157,15 @@ class Probe:
             if not self._batches:
                 self._batches = gather_probe(self._data, self._read_labels, capture.num_classes, training_loader)
 
-    def read(self, module: nn.Module, capture: HeadCapture, passing: Passing) -> dict[str, ClassStatistics]:
+    def read(
+        self, module: nn.Module, capture: HeadCapture | OutputsCapture, passing: Passing
+    ) -> dict[str, ClassStatistics]:
         """Class moments of the probe now, by source, with no noise of the means: the samples are always the same."""
         moments = {}
         with untouched(module, _device(module)):
             for batch in self._batches:
                 capture.clear()
-                labels = self._run(module, batch, passing)
+                labels = self._run(module, capture, batch, passing)
                 captured = capture.take()
                 if captured is None:
                     raise RuntimeError("the forward pass of the probe did not call the head")
@@ -217,14 +220,14 @@ class Probe:
             self._before = {source: mean.to(device, copy=True) for source, mean in state["before"].items()}
             self._composition = None if state["composition"] is None else state["composition"].clone()
 
-    def _run(self, module: nn.Module, batch: Any, passing: Passing) -> Tensor:
+    def _run(self, module: nn.Module, capture: HeadCapture | OutputsCapture, batch: Any, passing: Passing) -> Tensor:
         batch = passing.to_device(batch)
         labels = self._read_labels(batch)
         with passing.precision():
             if self._forward is None:
-                forward_inputs(module, batch, labels)
+                capture.offer(forward_inputs(module, batch, labels))
             else:
-                self._forward(module, batch)
+                capture.offer(self._forward(module, batch))
         return labels
 
 

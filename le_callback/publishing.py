@@ -25,18 +25,18 @@ def publish(trainer: Trainer, metrics: Mapping[str, float]) -> None:
     trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in metrics.items()})
 
 
-def show_progress(trainer: Trainer, record: WindowRecord) -> None:
-    """Put γ into the progress bar."""
-    trainer.progress_bar_metrics["γ"] = record.coefficients[PRIMARY_MODEL].gamma.value
+def show_progress(trainer: Trainer, record: WindowRecord, name: str | None = None) -> None:
+    """Put γ into the progress bar, as ``γ`` or ``γ <name>``."""
+    trainer.progress_bar_metrics[f"γ {name}" if name else "γ"] = record.coefficients[PRIMARY_MODEL].gamma.value
 
 
-def draw(trainer: Trainer, record: WindowRecord, class_names: Sequence[str]) -> None:
-    """Give the figures of ``record`` to those loggers that take figures."""
+def draw(trainer: Trainer, record: WindowRecord, class_names: Sequence[str], prefix: str = "") -> None:
+    """Give the figures of ``record`` to those loggers that take figures; ``prefix`` goes before their tags."""
     measured = any(matrix.strongest_pair for matrix in record.le_matrix.values())
     for writer in figure_writers(trainer.loggers):
         if record.etf:
             figure = cosine_figure(record.etf, class_names, f"Cosines of class means, step {record.step:,}")
-            writer.add_figure("etf/cosines", figure, record.step)
+            writer.add_figure(f"{prefix}etf/cosines", figure, record.step)
         if measured:
             figure = matrix_figure(record.le_matrix, class_names, f"LE matrix, measured up to step {record.step:,}")
-            writer.add_figure("le/matrix", figure, record.step)
+            writer.add_figure(f"{prefix}le/matrix", figure, record.step)

@@ -98,7 +98,7 @@ def test_two_instances_with_different_heads_have_their_own_state():
             loss = super().training_step(batch, batch_idx)
             return loss + torch.nn.functional.cross_entropy(self.other(self.body(batch[0])), batch[1])
 
-    first, second = LECallback(head="head", summary=False), LECallback(head="other", summary=False)
+    first, second = LECallback(head="head", summary=False), LECallback(head="other", name="other", summary=False)
     trainer(callbacks=[first, second]).fit(TwoHeads(), loader())
     assert first.state_key != second.state_key
     assert first.last_record.etf["logits"].smallest != second.last_record.etf["logits"].smallest

@@ -6,6 +6,8 @@ from lightning.pytorch.loggers.logger import Logger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from le_callback import LECallback
+
 CLASSES = 3
 DIMENSIONS = 6
 
@@ -85,3 +87,51 @@ def trainer(callback=None, **kwargs):
         "log_every_n_steps": 5,
     }
     return Trainer(callbacks=callbacks, **(settings | kwargs))
+
+
+class Recording(LECallback):
+    """Keeps counts (K,) and means (K, width) of every window as the callback has them when it closes."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**({"summary": False, "every_n_steps": 4} | kwargs))
+        self.windows = []
+
+    def _evaluate(self, trainer):
+        window = self.monitor.window
+        statistics = {name: window.statistics(name) for name in window.moments}
+        self.windows.append({name: (s.weight.clone(), s.mean.clone()) for name, s in statistics.items()})
+        super()._evaluate(trainer)
+
+
+def assert_windows(callback, seen, batches, classes=CLASSES, rtol=1e-5):
+    """The windows of a ``Recording`` hold ``seen``: (features, logits, labels) of each batch, ``batches`` a window."""
+    assert len(callback.windows) == len(seen) // batches > 0
+    for i, window in enumerate(callback.windows):
+        part = seen[i * batches : (i + 1) * batches]
+        labels = torch.cat([y.reshape(-1) for _, _, y in part])
+        for source, name in enumerate(("features", "logits")):
+            x = torch.cat([batch[source].reshape(len(batch[2].reshape(-1)), -1) for batch in part]).double()
+            weight, mean = window[name]
+            assert weight.tolist() == [(labels == k).sum() for k in range(classes)]
+            for k in labels.unique():
+                torch.testing.assert_close(mean[k].double(), x[labels == k].mean(0), rtol=rtol, atol=rtol)
+
+
+def trained(make_model, data, *callbacks, validation=None, **kwargs):
+    """Parameters and buffers after a training from a fixed random state, that state afterwards, and the model."""
+    torch.manual_seed(1)
+    model = make_model()
+    trainer(callbacks=list(callbacks), **kwargs).fit(model, data() if callable(data) else data, validation)
+    return [t.detach().clone() for t in model.state_dict().values()], torch.get_rng_state(), model
+
+
+def check_training(make_model, data, batches, validation=None, callback=None, rtol=1e-5, classes=CLASSES, **kwargs):
+    """Train with and without the callback: bit for bit the same; what it holds is what the model recorded."""
+    plain, state, _ = trained(make_model, data, validation=validation, **kwargs)
+    callback = callback or Recording()
+    watched, watched_state, model = trained(make_model, data, callback, validation=validation, **kwargs)
+    assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
+    assert torch.equal(state, watched_state)
+    assert_windows(callback, model.seen, batches, classes, rtol)
+    assert not any(m._forward_hooks for m in model.modules())
+    return callback, model
