@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from le_callback.notices import require
+
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 LabelSource = int | str | Callable[[Any], Tensor] | None  # int first: command lines take the first that fits
@@ -120,3 +122,21 @@ def align(features: Tensor, logits: Tensor, labels: Tensor, num_classes: int) ->
             " `head=`."
         )
     return features.reshape(-1, features.shape[-1]), logits.reshape(-1, logits.shape[-1]), target.to(features.device)
+
+
+def resolve_class_names(given: list[str] | None, loader: Any, num_classes: int) -> list[str]:
+    """K names: those given, else ``classes`` of the loader's dataset if it has K of them, else 0, 1, ….
+
+    Raises:
+        ValueError: if the number of given names is not K.
+
+    >>> resolve_class_names(None, None, 3)
+    ['0', '1', '2']
+    """
+    if given is not None:
+        require(len(given) == num_classes, "class_names", given, f"{num_classes} names, one for each class")
+        return given
+    known = getattr(getattr(loader, "dataset", None), "classes", None)
+    if isinstance(known, list | tuple) and len(known) == num_classes:
+        return [str(name) for name in known]
+    return [str(k) for k in range(num_classes)]
