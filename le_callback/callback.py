@@ -17,7 +17,7 @@ from le_callback.arguments import check_arguments
 from le_callback.capture import HeadCapture
 from le_callback.clock import Clock
 from le_callback.dashboards import due_for_figures, scalars
-from le_callback.labels import LabelReader, LabelSource, align, chosen_classes
+from le_callback.labels import LabelReader, LabelSource, align, chosen_classes, resolve_class_names
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.namespaces import AnyCallback
 from le_callback.notices import Notices, require
@@ -318,7 +318,7 @@ class LECallback(AnyCallback):
         assert captured is not None
         classes = self._capture.num_classes
         features, logits, _ = align(*captured, labels, classes)
-        self._names = self._class_names(trainer, classes)
+        self._names = resolve_class_names(self.class_names, trainer.train_dataloader, classes)
         if self._monitor is None or not self._monitor.fits(features=features, logits=logits, num_classes=classes):
             self._monitor = self._new_monitor(trainer, classes, features, logits)
         self._settled = True
@@ -380,17 +380,6 @@ class LECallback(AnyCallback):
             return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
 
         return Passing(to_device, trainer.precision_plugin.forward_context)
-
-    def _class_names(self, trainer: Trainer, num_classes: int) -> list[str]:
-        if self.class_names is not None:
-            expected = f"{num_classes} names, one for each class"
-            require(len(self.class_names) == num_classes, "class_names", self.class_names, expected)
-            return self.class_names
-        loader = trainer.train_dataloader
-        known = getattr(getattr(loader, "dataset", None), "classes", None)
-        if isinstance(known, list | tuple) and len(known) == num_classes:
-            return [str(name) for name in known]
-        return [str(k) for k in range(num_classes)]
 
     def _evaluate(self, trainer: Trainer) -> None:
         """Close the window and hand it on."""
