@@ -66,6 +66,6 @@ def etf_angles(means: Tensor, classes: Sequence[int] | None = None) -> EtfAngles
         ideal=ideal,
         norm_variation=float(norms.std(correction=0) / norms.mean()),
         attainable=p + 1 >= K,
-        cosines=cosines.fill_diagonal_(1.0).double().cpu().numpy(),
+        cosines=cosines.fill_diagonal_(1.0).cpu().double().numpy(),
         classes=names,
     )

@@ -98,8 +98,8 @@ class InfluenceTracker:
 
     def add(self, composition: Tensor, before: Tensor, after: Tensor) -> Influence:
         """Take in one step: batch ``composition`` (K,), class means ``before`` and ``after`` (K, p)."""
-        growth = own_growth(before.double().cpu(), after.double().cpu())
-        self._steps.append((composition.double().cpu().tolist(), growth.tolist()))
+        growth = own_growth(before.cpu().double(), after.cpu().double())
+        self._steps.append((composition.cpu().double().tolist(), growth.tolist()))
         return self.estimate()
 
     def estimate(self) -> Influence:

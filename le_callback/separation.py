@@ -32,7 +32,7 @@ def nearest_mean_accuracy(features: Tensor, labels: Tensor, means: Tensor) -> fl
     candidates = means - centre
     # ‖x − m‖² up to the term ‖x‖², which no comparison needs
     scores = candidates.square().sum(1) - 2 * (features - centre) @ candidates.T
-    return float((scores.nan_to_num(nan=torch.inf).argmin(1) == labels).double().mean())
+    return int((scores.nan_to_num(nan=torch.inf).argmin(1) == labels).sum()) / len(labels)
 
 
 def pair_discriminability(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
@@ -62,7 +62,8 @@ def pair_discriminability(features: Tensor, labels: Tensor, means: Tensor) -> Te
     dof = count.unsqueeze(0) + count.unsqueeze(1) - 2
     variance = (squares + squares.T) / dof.clamp(min=1)
     # in single precision the product form that cdist takes cancels for close means
-    distance_sq = torch.cdist(centred.double(), centred.double()).square().to(features.dtype)
+    wide = centred.cpu().double()  # on the host: not every device has double precision
+    distance_sq = torch.cdist(wide, wide).square().to(features.dtype).to(features.device)
     sampled = count > 0
     usable = (dof >= 1) & sampled.unsqueeze(0) & sampled.unsqueeze(1)
     usable &= ~torch.eye(K, dtype=torch.bool, device=features.device)

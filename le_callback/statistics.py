@@ -25,10 +25,15 @@ class MomentState:
     reference: Tensor  # (K, p) r_k
     weight: Tensor  # (K,) Σ_i w_ik
     weight_sq: Tensor  # (K,) Σ_i w_ik²
-    total: Tensor  # (K, p) Σ_i w_ik (x_i − r_k)
+    sums: Tensor  # (K + 1, p) Σ_i w_ik (x_i − r_k); the last row takes the samples left out and is never read
     scatter: Tensor  # (K,) Σ_i w_ik ‖x_i − r_k‖²
     nonfinite: Tensor  # () samples left out because a feature was NaN, infinite or too large to square
     mislabelled: Tensor  # () samples left out because the label was outside 0..K−1
+
+    @property
+    def total(self) -> Tensor:
+        """Σ_i w_ik (x_i − r_k), (K, p)."""
+        return self.sums[:-1]
 
 
 class ClassStatistics(NamedTuple):
@@ -52,7 +57,7 @@ def empty_moments(reference: Tensor) -> MomentState:
         reference=reference,
         weight=per_class,
         weight_sq=per_class.clone(),
-        total=torch.zeros_like(reference),
+        sums=reference.new_zeros(reference.shape[0] + 1, reference.shape[1]),
         scatter=per_class.clone(),
         nonfinite=reference.new_zeros(()),
         mislabelled=reference.new_zeros(()),
@@ -87,32 +92,57 @@ def update_moments(state: MomentState, features: Tensor, target: Tensor, ignore_
     >>> class_statistics(state).mean.flatten()
     tensor([2., 7.])
     """
-    x = features.to(state.total.dtype)
+    x = features.to(state.sums.dtype)
     if target.ndim == 1:
-        _add_labelled(state, x, target, ignore_index)
+        rows = class_rows(target, state.weight.shape[0], ignore_index)
+        add_deviations(state, x - state.reference.index_select(0, rows.reference), rows)
     else:
-        _add_weighted(state, x, target.to(state.total.dtype))
+        _add_weighted(state, x, target.to(state.sums.dtype))
 
 
-def _add_labelled(state: MomentState, x: Tensor, labels: Tensor, ignore_index: int | None) -> None:
+class ClassRows(NamedTuple):
+    """Where samples with integer labels belong."""
+
+    reference: Tensor  # (N,) the class about whose reference a sample is taken, within 0..K−1 for every label
+    row: Tensor  # (N,) the row of the sums: the class, K for samples that are left out because of their label
+    left_out: Tensor  # () number of those
+    mislabelled: Tensor  # () number of those that are not ignored but outside 0..K−1
+
+
+def class_rows(labels: Tensor, num_classes: int, ignore_index: int | None = None) -> ClassRows:
+    """Read integer labels (N,), without a host synchronisation.
+
+    >>> class_rows(torch.tensor([1, -100, 5]), 2, ignore_index=-100).row
+    tensor([1, 2, 2])
+    """
     labels = labels.long()
-    index = labels.clamp(0, state.weight.shape[0] - 1)
-    in_range = index == labels
-    delta = x - state.reference.index_select(0, index)
-    squared = (delta * delta).sum(1)
-    finite = squared.isfinite()
-    wanted = torch.ones_like(in_range) if ignore_index is None else labels != ignore_index
-    dropped = ~(in_range & finite & wanted)
-    delta.masked_fill_(dropped.unsqueeze(1), 0)
-    squared.masked_fill_(dropped, 0)
+    reference = labels.clamp(0, num_classes - 1)
+    outside = reference != labels
+    if ignore_index is None:
+        left_out, mislabelled = outside, outside.sum()
+    else:
+        ignored = labels == ignore_index
+        left_out, mislabelled = outside | ignored, (outside & ~ignored).sum()
+    return ClassRows(reference, reference.masked_fill(left_out, num_classes), left_out.sum(), mislabelled)
+
+
+def add_deviations(state: MomentState, deviations: Tensor, rows: ClassRows) -> None:
+    """Add samples in place that are given by their deviations x_i − r_k from the reference of their class, (N, p).
+
+    Samples left out are summed apart, in the row that nobody reads: clearing them would cost more than all the sums.
+    """
+    K = state.weight.shape[0]
+    squared = torch.linalg.vector_norm(deviations, dim=1).square_()
+    row = rows.row.masked_fill((squared < torch.inf).logical_not_(), K)  # NaN compares false
     # summed apart first: adding one by one, single precision would stand still at 2²⁴ samples of a class
-    counted = torch.zeros_like(state.weight).index_add_(0, index, (~dropped).to(x.dtype))
-    state.weight.add_(counted)
-    state.weight_sq.add_(counted)
-    state.total.index_add_(0, index, delta)
-    state.scatter.add_(torch.zeros_like(state.scatter).index_add_(0, index, squared))
-    state.nonfinite.add_((in_range & wanted & ~finite).sum())
-    state.mislabelled.add_((~in_range & wanted).sum())
+    counted = squared.new_zeros(K + 1).index_add_(0, row, torch.ones_like(squared))
+    scatter = squared.new_zeros(K + 1).index_add_(0, row, squared)
+    state.weight.add_(counted[:K])
+    state.weight_sq.add_(counted[:K])
+    state.scatter.add_(scatter[:K])
+    state.sums.index_add_(0, row, deviations)
+    state.nonfinite.add_(counted[K] - rows.left_out)
+    state.mislabelled.add_(rows.mislabelled)
 
 
 def _add_weighted(state: MomentState, x: Tensor, weights: Tensor) -> None:
@@ -155,7 +185,7 @@ def merge_moments(first: MomentState, second: MomentState) -> MomentState:
         first,
         weight=first.weight + second.weight,
         weight_sq=first.weight_sq + second.weight_sq,
-        total=first.total + second.total + weight * shift,
+        sums=torch.cat([first.total + second.total + weight * shift, first.sums[-1:]]),
         scatter=first.scatter
         + second.scatter
         + 2 * (second.total * shift).sum(1)
@@ -213,7 +243,7 @@ def effective_dimensions(features: Tensor, labels: Tensor, num_classes: int) -> 
     p = features.shape[1]
     state = empty_moments(initial_reference(features, num_classes))
     update_moments(state, features, labels)
-    x = features.to(state.total.dtype) - class_statistics(state).mean[labels]
+    x = features.to(state.sums.dtype) - class_statistics(state).mean[labels]
     dof = len(x) - int((state.weight > 0).sum())
     gram = x @ x.T
     trace = float(gram.diagonal().sum()) / max(dof, 1)
@@ -249,7 +279,7 @@ class ClassMoments(Metric):
     reference: Tensor
     weight: Tensor
     weight_sq: Tensor
-    total: Tensor
+    sums: Tensor
     scatter: Tensor
     nonfinite: Tensor
     mislabelled: Tensor

@@ -1,7 +1,8 @@
 """The samples of one window: recent rows kept for its end, all of them added to class moments in large pieces.
 
-K classes, N samples of a batch, R rows of the ring. A step costs one copy a source; the moment kernels run on many
-steps at once, when enough bytes are pending. Positions are known on the host, so nothing synchronises.
+K classes, N samples of a batch, R rows of the ring. A step writes the deviations of its samples from the reference of
+their class into the ring; they are summed when the ring is full, so that small kernels run once for many steps.
+Positions are known on the host, so nothing synchronises.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor
 from le_callback.statistics import (
     ClassStatistics,
     MomentState,
+    add_deviations,
+    class_rows,
     class_statistics,
     empty_moments,
     initial_reference,
@@ -24,7 +27,6 @@ from le_callback.statistics import (
 )
 
 RING_BYTES = 8 * 2**20  # of each source
-PENDING_BYTES = 2**20  # about what stays in a processor's cache
 ROWS_PER_CLASS, MIN_ROWS, MAX_ROWS = 4, 1024, 4096
 
 
@@ -51,7 +53,6 @@ class ClassWindow:
         row_bytes = max(r.shape[1] * r.element_size() for r in references.values())
         wanted = min(MAX_ROWS, max(MIN_ROWS, ROWS_PER_CLASS * self.num_classes))
         self._capacity = max(1, min(wanted, RING_BYTES // row_bytes))
-        self._pending_rows = max(1, min(self._capacity, PENDING_BYTES // row_bytes))
         self._rows = {name: r.new_zeros(self._capacity, r.shape[1]) for name, r in references.items()}
         self._labels = torch.full((self._capacity,), -1, dtype=torch.long, device=first.device)
         self._filled = self._cursor = self._accumulated = 0
@@ -102,9 +103,13 @@ class ClassWindow:
         while done < n:
             take = min(n - done, self._capacity - self._cursor)
             stop = self._cursor + take
+            part = slice(done, done + take) if take < n else slice(None)
+            self._labels[self._cursor : stop] = labels[part]
+            reference = labels[part].long().clamp(0, self.num_classes - 1)
             for name, x in batch.items():
-                self._rows[name][self._cursor : stop] = x[done : done + take]
-            self._labels[self._cursor : stop] = labels[done : done + take]
+                rows = self._rows[name][self._cursor : stop]
+                torch.index_select(self.moments[name].reference, 0, reference, out=rows)
+                torch.sub(x[part].detach(), rows, out=rows)
             if target.ndim > 1:
                 # weights are not kept, so these rows are added at once
                 self._accumulate(self._cursor)
@@ -113,16 +118,16 @@ class ClassWindow:
                 self._accumulated = stop
             self._cursor, done = stop, done + take
             self._filled = max(self._filled, stop)
-            if stop - self._accumulated >= self._pending_rows or stop == self._capacity:
-                self._accumulate(stop)
             if stop == self._capacity:
+                self._accumulate(stop)
                 self._cursor = self._accumulated = 0
 
     def _accumulate(self, stop: int) -> None:
         if stop > self._accumulated:
-            rows = slice(self._accumulated, stop)
+            piece = slice(self._accumulated, stop)
+            rows = class_rows(self._labels[piece], self.num_classes, self.ignore_index)
             for name, moments in self.moments.items():
-                update_moments(moments, self._rows[name][rows], self._labels[rows], self.ignore_index)
+                add_deviations(moments, self._rows[name][piece], rows)
         self._accumulated = stop
 
     def statistics(self, source: str) -> ClassStatistics:
@@ -132,10 +137,10 @@ class ClassWindow:
 
     def samples(self, source: str) -> tuple[Tensor, Tensor]:
         """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises."""
-        x, labels = self._rows[source][: self._filled], self._labels[: self._filled]
-        keep = (labels >= 0) & (labels < self.num_classes) & x.square().sum(1).isfinite()
-        if self.ignore_index is not None:
-            keep &= labels != self.ignore_index
+        deviations, labels = self._rows[source][: self._filled], self._labels[: self._filled]
+        rows = class_rows(labels, self.num_classes, self.ignore_index)
+        x = deviations + self.moments[source].reference.index_select(0, rows.reference)
+        keep = (rows.row < self.num_classes) & x.square().sum(1).isfinite()
         return (x, labels) if bool(keep.all()) else (x[keep], labels[keep])
 
     def previous_means(self, source: str) -> Tensor | None:
