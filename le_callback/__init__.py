@@ -8,6 +8,9 @@
 
 from le_callback.callback import DiagnosticWarning, LECallback
 from le_callback.collapse import etf_angle, etf_angles
+from le_callback.dynamics.ode import simulate_ode
+from le_callback.dynamics.sde import simulate_sde
+from le_callback.dynamics.strengths import LEIntegrals
 from le_callback.elasticity.coefficients import LECoefficients, TailIndex
 from le_callback.elasticity.estimators import estimate_coefficients
 from le_callback.elasticity.le_matrix import LEMatrix, estimate_le_matrix
@@ -33,6 +36,7 @@ __all__ = [
     "IModel",
     "LECallback",
     "LECoefficients",
+    "LEIntegrals",
     "LEMatrix",
     "LModel",
     "MonitorSettings",
@@ -48,4 +52,6 @@ __all__ = [
     "etf_angles",
     "nearest_mean_accuracy",
     "pair_discriminability",
+    "simulate_ode",
+    "simulate_sde",
 ]

@@ -1,0 +1,8 @@
+"""The LE-SDE as a twin of the training: simulate it, score it, forecast with it.
+
+The way of the data: ``inputs`` (what a caller may pass) → ``strengths`` (E(t) from coefficients) → ``modes`` (two
+modes, exact) or ``linear`` (matrix exponentials) → ``ode`` and ``sde`` (trajectories) → ``scores``, ``chances``,
+``exits``, ``stages`` (what is read from them) and ``noise`` (Σ from a run) → ``continuation`` and ``forecast``.
+
+The estimators never import this package: it is their independent oracle.
+"""
