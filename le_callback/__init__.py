@@ -8,7 +8,10 @@
 
 from le_callback.callback import DiagnosticWarning, LECallback
 from le_callback.collapse import etf_angle, etf_angles
+from le_callback.dynamics.chances import gaussian_separation_probability, simulated_separation_probability
+from le_callback.dynamics.exits import exit_times
 from le_callback.dynamics.ode import simulate_ode
+from le_callback.dynamics.scores import relative_difference
 from le_callback.dynamics.sde import simulate_sde
 from le_callback.dynamics.strengths import LEIntegrals
 from le_callback.elasticity.coefficients import LECoefficients, TailIndex
@@ -50,8 +53,12 @@ __all__ = [
     "estimate_le_matrix",
     "etf_angle",
     "etf_angles",
+    "exit_times",
+    "gaussian_separation_probability",
     "nearest_mean_accuracy",
     "pair_discriminability",
+    "relative_difference",
     "simulate_ode",
     "simulate_sde",
+    "simulated_separation_probability",
 ]

@@ -300,7 +300,7 @@ def sde_cases():
 
 
 @pytest.mark.parametrize("method", ["exact", "euler"])
-@pytest.mark.parametrize(("model", "blocks", "start", "noise", "rates"), sde_cases())
+@pytest.mark.parametrize(("model", "blocks", "start", "noise", "rates"), list(sde_cases()))
 def test_law_of_the_sde(model, blocks, start, noise, rates, method):
     """One long step, exact; Euler with 100 parts, whose bias is far below the Monte-Carlo error."""
     K, p = start.shape
