@@ -11,6 +11,7 @@ from le_callback.collapse import etf_angle, etf_angles
 from le_callback.dynamics.chances import gaussian_separation_probability, simulated_separation_probability
 from le_callback.dynamics.exits import exit_times
 from le_callback.dynamics.ode import simulate_ode
+from le_callback.dynamics.projection import project_integrals
 from le_callback.dynamics.scores import relative_difference
 from le_callback.dynamics.sde import simulate_sde
 from le_callback.dynamics.strengths import LEIntegrals
@@ -57,6 +58,7 @@ __all__ = [
     "gaussian_separation_probability",
     "nearest_mean_accuracy",
     "pair_discriminability",
+    "project_integrals",
     "relative_difference",
     "simulate_ode",
     "simulate_sde",

@@ -18,7 +18,8 @@ def simulated_separation_probability(samples: Tensor, n: int, direction: Tensor 
     """Share of draws of n samples a class that a threshold along a line separates, for every pair of classes.
 
     A draw takes the samples of each class from n paths, each path in one draw; S mod n paths are left over. The
-    threshold may lie anywhere: the largest sample of one class lies below the smallest of the other. Standard error of a value P:
+    threshold may lie anywhere: the largest sample of one class lies below the smallest of the other. Standard error of
+    a value P:
     (P(1 − P)/⌊S/n⌋)^½.
 
     Args:
