@@ -2,7 +2,8 @@
 
 The way of the data: ``inputs`` (what a caller may pass) → ``strengths`` (E(t) from coefficients) → ``modes`` (two
 modes, exact) or ``linear`` (matrix exponentials) → ``ode`` and ``sde`` (trajectories) → ``scores``, ``chances``,
-``exits``, ``stages`` (what is read from them). ``projection`` fits A and B of a run for its imitation.
+``exits``, ``stages`` (what is read from them). ``projection`` fits A and B of a run for its imitation,
+``noise`` its Σ.
 
 The estimators never import this package: it is their independent oracle.
 """
