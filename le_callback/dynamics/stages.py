@@ -40,7 +40,7 @@ class Stages:
 def detect_stages(
     log_amplitude: Any, times: Any, *, level: float = 0.05, trim: float = 0.1, draws: int = 999, seed: int = 0
 ) -> Stages:
-    """Find the change from de-randomisation to amplification.
+    """Find one change of the growth rate, as from de-randomisation to amplification (rate rises) or to saturation.
 
     Growth rates Δy/Δt are constant before and after a change; least squares, weighed by Δt, gives its place. Sup-F, the
     largest F over all places but the outer ``trim``, is compared with draws without a change whose residuals follow the
