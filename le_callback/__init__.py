@@ -8,6 +8,15 @@
 
 from le_callback.callback import LECallback
 from le_callback.collapse import etf_angle, etf_angles
+from le_callback.dynamics.chances import gaussian_separation_probability, simulated_separation_probability
+from le_callback.dynamics.exits import exit_times
+from le_callback.dynamics.noise import NoiseEstimate, estimate_mean_noise, estimate_sample_noise
+from le_callback.dynamics.ode import simulate_ode
+from le_callback.dynamics.projection import project_integrals
+from le_callback.dynamics.scores import relative_difference
+from le_callback.dynamics.sde import simulate_sde
+from le_callback.dynamics.stages import Stages, detect_stages
+from le_callback.dynamics.strengths import LEIntegrals
 from le_callback.elasticity.coefficients import LECoefficients, TailIndex
 from le_callback.elasticity.estimators import estimate_coefficients
 from le_callback.elasticity.le_matrix import LEMatrix, estimate_le_matrix
@@ -34,19 +43,32 @@ __all__ = [
     "IModel",
     "LECallback",
     "LECoefficients",
+    "LEIntegrals",
     "LEMatrix",
     "LModel",
     "MonitorSettings",
+    "NoiseEstimate",
     "SamplingNoise",
     "Separation",
     "SeparationMonitor",
+    "Stages",
     "TailIndex",
     "Trajectory",
     "WindowRecord",
+    "detect_stages",
     "estimate_coefficients",
     "estimate_le_matrix",
+    "estimate_mean_noise",
+    "estimate_sample_noise",
     "etf_angle",
     "etf_angles",
+    "exit_times",
+    "gaussian_separation_probability",
     "nearest_mean_accuracy",
     "pair_discriminability",
+    "project_integrals",
+    "relative_difference",
+    "simulate_ode",
+    "simulate_sde",
+    "simulated_separation_probability",
 ]

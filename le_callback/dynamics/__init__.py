@@ -1,0 +1,9 @@
+"""The LE-SDE as a twin of the training: simulate it and score it.
+
+The way of the data: ``inputs`` (what a caller may pass) → ``strengths`` (E(t) from coefficients) → ``modes`` (two
+modes, exact) or ``linear`` (matrix exponentials) → ``ode`` and ``sde`` (trajectories) → ``scores``, ``chances``,
+``exits`` (what is read from them). ``projection`` fits A and B of a run for its imitation, ``noise`` its Σ; ``stages``
+looks for a change of the growth rate.
+
+The estimators never import this package: it is their independent oracle.
+"""
