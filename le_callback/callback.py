@@ -24,6 +24,7 @@ from le_callback.notices import Notices, require
 from le_callback.outputs import OutputsCapture
 from le_callback.probe import Forward, Passing, Probe
 from le_callback.probe_data import ProbeData
+from le_callback.processes import Processes
 from le_callback.publishing import draw, publish, show_progress
 from le_callback.records import WindowRecord
 from le_callback.summary import summary_table
@@ -147,6 +148,7 @@ class LECallback(AnyCallback):
         self._capture: HeadCapture | OutputsCapture | None = None
         self._monitor: SeparationMonitor | None = None
         self._saved_state: dict[str, Any] | None = None
+        self._processes: Processes | None = None
         self._names: list[str] = []
         self._timeline = Timeline(time_axis)
         self._rate = 0.0
@@ -198,6 +200,7 @@ class LECallback(AnyCallback):
         self._clock = Clock()
         self._last_step = trainer.global_step
         self._settled = False
+        self._processes = Processes.of(trainer.strategy)
         if self._monitor is not None and trainer.global_step < self._monitor.start_step:
             self._monitor = None  # the callback was used before, by a Trainer that counted from the start
             self._timeline = Timeline(self._timeline.axis)
@@ -240,11 +243,13 @@ class LECallback(AnyCallback):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._monitor is not None and self._capture is not None:
-            if self._monitor.windows == 0 and self._monitor.has_samples:
+        if self._capture is not None:
+            windows = 0 if self._monitor is None else self._monitor.windows
+            sampled = self._monitor is not None and self._monitor.has_samples
+            if windows == 0 and (sampled or self._processes is not None):
                 with torch.no_grad():
                     self._evaluate(trainer)
-            elif not due_for_figures(self._monitor.windows):
+            elif not due_for_figures(windows):
                 self._draw(trainer)
         self._release()
 
@@ -334,6 +339,8 @@ class LECallback(AnyCallback):
                 self._timeline.load_state_dict(saved["timeline"])
                 if self._probe is not None:
                     self._probe.load_state_dict(saved["probe"], features.device)
+                if self._processes is not None and self._processes.rank > 0 and monitor.window is not None:
+                    monitor.window.clear()  # its samples count once, on the first process
                 return monitor
             self._notices.tell("the saved state belongs to another number of classes or features; starting anew")
         monitor = SeparationMonitor(num_classes, settings)
@@ -368,6 +375,8 @@ class LECallback(AnyCallback):
             return
         with self._notices.surviving("the probe could not be read"), self._clock.probing():
             observed = self._probe.observed()
+            if observed is not None and self._processes is not None:
+                observed = (self._processes.sum(observed[0]), observed[1]) if self._processes.agreed else None
             statistics = self._probe.read(pl_module, self._capture, self._passing(trainer))
             if observed is not None:
                 self._monitor.add_influence(*observed, {name: s.mean for name, s in statistics.items()})
@@ -382,10 +391,12 @@ class LECallback(AnyCallback):
         return Passing(to_device, trainer.precision_plugin.forward_context)
 
     def _evaluate(self, trainer: Trainer) -> None:
-        """Close the window and hand it on."""
-        if self._monitor is None:
-            return
+        """Close the window and hand it on; all processes call this at the same steps."""
         with self._notices.surviving("a window could not be evaluated"), self._clock.evaluating():
+            if self._processes is not None and not self._processes.pool(self._monitor):
+                return
+            if self._monitor is None:
+                return
             record = self._monitor.close(trainer.global_step)
             self.last_record = record
             publish(trainer, {f"{self._prefix}{tag}": value for tag, value in scalars(record).items()})
@@ -393,7 +404,7 @@ class LECallback(AnyCallback):
                 show_progress(trainer, record, self.name)
             for reason in record.skipped:
                 self._notices.tell(f"skipped {reason}")
-        if due_for_figures(self._monitor.windows):
+        if self._monitor is not None and due_for_figures(self._monitor.windows):
             self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:

@@ -22,12 +22,16 @@ from le_callback.statistics import (
     class_statistics,
     empty_moments,
     initial_reference,
+    merge_moments,
     next_reference,
     update_moments,
 )
 
 RING_BYTES = 8 * 2**20  # of each source
 ROWS_PER_CLASS, MIN_ROWS, MAX_ROWS = 4, 1024, 4096
+
+
+_ADDITIVE = ("total", "weight", "weight_sq", "scatter", "nonfinite", "mislabelled")
 
 
 class ClassWindow:
@@ -158,6 +162,53 @@ class ClassWindow:
         self._advanced = self._advanced or not self.empty
         self._ever_seen |= next(iter(self.moments.values())).weight > 0
         self.moments = {name: empty_moments(next_reference(m)) for name, m in self.moments.items()}
+        self._filled = self._cursor = self._accumulated = 0
+
+    @property
+    def capacity(self) -> int:
+        """R, the number of samples that are kept."""
+        return self._capacity
+
+    def signature(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of every source: windows of the same signature can be pooled."""
+        return {name: (tuple(m.reference.shape), str(m.reference.dtype)) for name, m in self.moments.items()}
+
+    def rebase(self, references: Mapping[str, Tensor]) -> None:
+        """Take all sums about other references (K, p), by source."""
+        self._accumulate(self._cursor)
+        own = self._labels[: self._filled].clamp(0, self.num_classes - 1)
+        for name, reference in references.items():
+            shift = self.moments[name].reference - reference
+            self._rows[name][: self._filled] += shift.index_select(0, own)
+            self.moments[name] = merge_moments(empty_moments(reference), self.moments[name])
+
+    def sums(self) -> dict[str, Tensor]:
+        """The additive parts of the moments of all samples, as ``<source>.<field>``."""
+        self._accumulate(self._cursor)
+        return {f"{name}.{field}": getattr(m, field) for name, m in self.moments.items() for field in _ADDITIVE}
+
+    def latest(self, n: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Labels of the last samples, at most n, and their deviations from the references, by source."""
+        order = torch.arange(self._cursor - min(n, self._filled), self._cursor, device=self._labels.device)
+        order %= max(self._filled, 1)
+        return self._labels[order], {name: rows[order] for name, rows in self._rows.items()}
+
+    def replace(self, sums: Mapping[str, Tensor], labels: Tensor, deviations: Mapping[str, Tensor]) -> None:
+        """Make this the window of other samples about the same references: their ``sums``, and at most R of them."""
+        for name in self.moments:
+            moments = empty_moments(self.moments[name].reference)
+            moments.sums[:-1] = sums[f"{name}.total"]
+            for field in _ADDITIVE[1:]:
+                getattr(moments, field).copy_(sums[f"{name}.{field}"])
+            self.moments[name] = moments
+            self._rows[name][: len(labels)] = deviations[name]
+        self._labels[: len(labels)] = labels
+        self._filled = len(labels)
+        self._cursor = self._accumulated = len(labels) % self._capacity
+
+    def clear(self) -> None:
+        """Forget the samples of the open window."""
+        self.moments = {name: empty_moments(m.reference) for name, m in self.moments.items()}
         self._filled = self._cursor = self._accumulated = 0
 
     def state_dict(self) -> dict[str, Any]:
