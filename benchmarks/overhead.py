@@ -249,12 +249,14 @@ def main() -> None:
         reads = [host_reads(*shape, device) for shape in SHAPES]
         lines += ["", "## Host reads and memory", "", f"Host reads in 200 updates at each shape: {reads}.", ""]
         lines += [
-            f"State of the window (not the trajectory that is recorded) at K = 3, p = 84: {early:,} bytes after 100 steps, {late:,} after {steps:,}."
+            "State of the window (not the trajectory that is recorded) at K = 3, p = 84:"
+            f" {early:,} bytes after 100 steps, {late:,} after {steps:,}."
         ]
         for K, p, B in (SHAPES[1], SHAPES[3]):
             held, bound = memory(K, p, B, device, 100)[1], 16 * K * p + 16 * 2**20
             lines.append(
-                f"State of the window at K = {K}, p = {p}: {held / 2**20:.1f} MiB; the bound is {bound / 2**20:.1f} MiB."
+                f"State of the window at K = {K}, p = {p}: {held / 2**20:.1f} MiB;"
+                f" the bound is {bound / 2**20:.1f} MiB."
             )
     text = "\n".join(lines) + "\n"
     print(text)
