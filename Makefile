@@ -1,6 +1,7 @@
 # make demo   train on GeoMNIST with the callback attached and print the summary
 # make test   run the tests
 # make check  lint and types
+# make overhead   own cost beside bare kernels
 # make accuracy, make phase-transition   long reproductions with progress bars
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,7 +35,10 @@ clean:
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy phase-transition
+.PHONY: accuracy overhead phase-transition
+overhead: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
+
 accuracy: .venv/ready
 	$(BIN)/python benchmarks/accuracy.py --runs 1000
 

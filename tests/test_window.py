@@ -315,3 +315,22 @@ def test_update_and_advance_do_not_synchronise(soft):
 def test_nothing_seen_is_nan():
     window = open_window(torch.ones(1, P))
     assert math.isnan(window.statistics("features").mean[0, 0])
+
+
+def test_state_does_not_grow():
+    """Tensors stay where they are, over many turns of the ring and several windows."""
+    x, labels = stream(9, 7)
+    window = open_window(x[:1])
+
+    def held():
+        tensors = [window._labels, window._ever_seen, *window._rows.values()]
+        tensors += [tensor for moments in window.moments.values() for tensor in vars(moments).values()]
+        return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+    window.update(sources(x), labels)
+    early = held()
+    for step in range(300):
+        window.update(sources(x), labels)
+        if step % 100 == 99:
+            window.advance()
+    assert held() == early
