@@ -394,6 +394,7 @@ class LECallback(AnyCallback):
         """Close the window and hand it on; all processes call this at the same steps."""
         with self._notices.surviving("a window could not be evaluated"), self._clock.evaluating():
             if self._processes is not None and not self._processes.pool(self._monitor):
+                self._notices.tell(self._processes.obstacle)
                 return
             if self._monitor is None:
                 return

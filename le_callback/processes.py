@@ -27,6 +27,7 @@ class Processes:
         self.count = dist.get_world_size(group)
         self.rank = dist.get_rank(group)
         self.agreed = False
+        self.obstacle = ""  # why they have not agreed
 
     @classmethod
     def of(cls, strategy: Any) -> Processes | None:
@@ -67,7 +68,11 @@ class Processes:
         window = None if monitor is None else monitor.window
         signatures: list[Any] = [None] * self.count
         dist.all_gather_object(signatures, None if window is None else window.signature(), group=self._group)
-        if window is None or any(signature != signatures[0] for signature in signatures):
+        if window is None or None in signatures:
+            self.obstacle = "the head was not called on every process yet; until then the first window stays open"
+            return False
+        if any(signature != signatures[0] for signature in signatures):
+            self.obstacle = "the processes found different heads, so nothing is measured; name the head with `head=`"
             return False
         references = {name: moments.reference for name, moments in window.moments.items()}
         first = dist.get_global_rank(self._group, 0) if self._group is not None else 0

@@ -1,0 +1,106 @@
+"""A training for test_processes, ``python processes_run.py FOLDER CASE``: every process saves what it saw."""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.utils.data import DataLoader, TensorDataset
+from trainings import Classifier, blobs, trainer
+
+from le_callback import LECallback
+
+
+class SilentOnOne(Classifier):
+    """The head is not called through its module on the second process for the first ten batches."""
+
+    def training_step(self, batch, batch_idx):
+        if self.global_rank == 1 and batch_idx < 10:
+            loss = torch.nn.functional.cross_entropy(
+                torch.nn.functional.linear(self.body(batch[0]), self.head.weight, self.head.bias), batch[1]
+            )
+            self.seen.append(None)
+            return loss
+        return super().training_step(batch, batch_idx)
+
+
+class Ends(Callback):
+    """One process wants to stop: Lightning makes it a decision of all."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        mine = trainer.global_rank == 1 and trainer.global_step >= 11
+        trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(mine, all=False)
+
+
+class Records(Callback):
+    """Metrics after every window, as other callbacks can monitor them."""
+
+    def __init__(self, callback, folder=None):
+        self.callback, self.folder, self.rows = callback, folder, {}
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        record = self.callback.last_record
+        if record is not None and record.step == trainer.global_step:
+            self.rows[record.step] = {k: float(v) for k, v in trainer.callback_metrics.items()}
+
+    def on_fit_end(self, trainer, pl_module):
+        if self.folder is not None:  # of a spawned process the parent keeps nothing
+            self.save(self.folder, "spawn", trainer, pl_module)
+
+    def save(self, folder, case, trainer, model):
+        found = {"rows": self.rows, "seen": model.seen, "step": trainer.global_step}
+        if self.callback.last_record and self.callback.last_record.influence:
+            tracker = self.callback.monitor.influence["features"]
+            found["compositions"] = [composition for composition, _ in tracker._steps]
+        torch.save(found, Path(folder) / f"{case}_{trainer.global_rank}.pt")
+
+
+def data(uneven):
+    """The part of this process; uneven: low classes for the first, high classes for the second."""
+    x, y = blobs(192)
+    order = y.argsort(stable=True) if uneven else torch.arange(192)
+    mine = order.view(2, 96)[int(os.environ.get("LOCAL_RANK", "0"))]
+    return DataLoader(TensorDataset(x[mine], y[mine]), batch_size=8)
+
+
+def sharded():
+    """A model whose parameters are split over the processes."""
+    from torch.distributed.fsdp import fully_shard
+
+    class Sharded(Classifier):
+        def configure_model(self):
+            for module in (self.body, self.head, self):
+                fully_shard(module, mesh=self.device_mesh["data_parallel"])
+
+    return Sharded(dropout=0)
+
+
+def run(folder, case):
+    """Train, and save metrics, what the head saw, and how it ended on this process."""
+    checkpoint = Path(folder) / "checkpoint.ckpt"
+    settings = {"devices": 2, "strategy": "ddp", "precision": "64-true", "use_distributed_sampler": False}
+    if case == "spawn":
+        settings["strategy"] = "ddp_spawn"
+    if case == "fsdp":
+        strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+        settings |= {"strategy": strategy, "precision": "32-true"}
+    if case in ("save_one", "resume_one"):
+        settings |= {"devices": 1, "strategy": "auto"}
+    model = {"silent": SilentOnOne, "differ": SilentOnOne, "fsdp": sharded}.get(case, Classifier)()
+    probe = {"probe": blobs(30), "probe_every_n_steps": 2} if case == "probe" else {}
+    head = "head" if case == "silent" else None  # where nothing is named, the other process finds another layer
+    callback = LECallback(head, every_n_steps=6, smoothing=4, summary=False, **probe)
+    records = Records(callback, folder if case == "spawn" else None)
+    callbacks = [*([Ends()] if case == "stop" else []), callback, records]
+    runner = trainer(callbacks=callbacks, max_epochs=1 if "save" in case else 2, **settings)
+    runner.fit(model, data(uneven=case == "uneven"), ckpt_path=checkpoint if "resume" in case else None)
+    if "save" in case:
+        runner.save_checkpoint(checkpoint)
+    if case != "spawn":
+        records.save(folder, case, runner, model)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], sys.argv[2])
