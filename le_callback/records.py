@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,8 @@ class ClassSeparation:
     moved: NDArray[np.float64]  # (K,) distance of the mean from that before
     between: float  # tr Σ_B, mean squared distance of the class means from their centre
     radius: float  # mean distance of the class means from the mean of the samples
-    effective_rank: float  # of the class means: (tr G)²/tr G², between 1 and K − 1
+    scatter: float  # mean squared distance of the samples from their mean, whatever their labels
+    effective_rank: float  # of the samples' covariance C, whatever their labels: (tr C)²/tr C²
     dead_units: float  # share of the dimensions that are the same for all samples
 
     @property
@@ -138,6 +140,16 @@ class Influence:
     inter: Estimate  # by samples of another class
     gamma: Estimate  # intra + (K−1)·inter
     steps: int  # observed
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Which side of the separation theorem a run is on now, and why."""
+
+    name: Literal["separating", "critical", "not separating", "converged", "not identifiable"]
+    reason: str
+    t_gamma: float  # t·γ: grows while separating, falls while not
+    index: Estimate  # local tail index of γ ~ t^(−r), critical at 1
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 from le_callback.records import NAN, ClassSeparation, Estimate, HeadSeparation, Linearisation
 
 Array = NDArray[np.float64]
+RANK_SAMPLES = 128
 LOW_QUANTILE = 0.05  # of the head margin
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(256)
 
@@ -124,8 +125,7 @@ def measure_classes(
         tried = hits = torch.zeros(K, dtype=torch.long)
         pairs, moved = torch.full((K, K), torch.nan), torch.full((K,), torch.nan)
     centred = (means - means.mean(0)).double()
-    gram = centred.T @ centred if K > features.shape[1] else centred @ centred.T
-    scatter, squares = float(gram.diagonal().sum()), float(gram.square().sum())
+    scatter, rank = feature_spread(features)
     return ClassSeparation(
         classes=tuple(classes),
         samples=_host(torch.bincount(labels, minlength=K)),
@@ -133,11 +133,33 @@ def measure_classes(
         hits=_host(hits),
         pairs=_host(pairs),
         moved=_host(moved),
-        between=scatter / K,
+        between=float(centred.square().sum()) / K,
         radius=float((means - features.mean(0)).double().norm(dim=1).mean()) if len(labels) else NAN,
-        effective_rank=scatter**2 / squares if squares > 0 else 0.0,
+        scatter=scatter,
+        effective_rank=rank,
         dead_units=float((features.amax(0) == features.amin(0)).double().mean()) if len(labels) > 1 else NAN,
     )
+
+
+def feature_spread(features: Tensor) -> tuple[float, float]:
+    """Mean squared distance of the samples from their mean, and the effective rank (tr C)²/tr C² of their covariance.
+
+    The rank is read from at most 128 of them; it is 0 for samples at one point.
+
+    Args:
+        features: (N, p).
+
+    >>> feature_spread(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))
+    (1.0, 1.0)
+    """
+    if len(features) == 0:
+        return NAN, NAN
+    centred = features - features.mean(0)
+    few = centred[:: -(-len(centred) // RANK_SAMPLES)]
+    few = (few - few.mean(0)).double()
+    gram = few.T @ few if few.shape[1] < len(few) else few @ few.T
+    trace, squares = float(gram.diagonal().sum()), float(gram.square().sum())
+    return float(centred.square().sum(1).mean()), trace**2 / squares if squares > 0 else 0.0
 
 
 def measure_head(

@@ -183,7 +183,7 @@ def test_growth_interval_covers():
 def test_degenerate_windows_claim_nothing():
     x = torch.zeros(6, 3)
     measured = measure_classes(x, torch.tensor([0, 1] * 3), torch.zeros(2, 3), torch.zeros(2, 3), (0, 1))
-    assert (measured.between, measured.effective_rank, measured.dead_units) == (0.0, 0.0, 1.0)
+    assert (measured.between, measured.scatter, measured.effective_rank, measured.dead_units) == (0.0, 0.0, 0.0, 1.0)
     assert np.isnan(measured.pairs).all()
     empty = measure_classes(x[:0], torch.tensor([], dtype=torch.long), torch.zeros(2, 3), torch.zeros(2, 3), (0, 1))
     assert np.isnan(empty.accuracy).all()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from le_callback.alerts.alert import Alert, State
 from le_callback.alerts.evidence import accumulate, rate_evidence
 from le_callback.records import WindowRecord
+from le_callback.regime import is_converged
 
 Array = NDArray[np.float64]
 Counts = Mapping[str, tuple[Array, Array]]  # (K,) tried, (K,) hits, by measure
@@ -77,7 +78,7 @@ def accuracy_evidence(
         floor = 0.0
         if track.best > chance + _SEPARABLE * (1 - chance):
             floor = chance + keep * (track.expected(tried) - chance)
-        evidence = min(evidence, rate_evidence(hits.sum(), tried.sum(), floor, 50.0, most) if floor > chance else 0.0)
+        evidence = min(evidence, rate_evidence(hits.sum(), tried.sum(), floor, 100.0, most) if floor > chance else 0.0)
         if name == "nearest_mean":
             shown = (float(hits.sum() / tried.sum()), floor)
         after = track.add(tried, hits)
@@ -97,7 +98,7 @@ class SeparabilityLost:
     """
 
     level: float = 1e-3
-    keep: float = 0.7
+    keep: float = 0.75
     warm_up: int = 5
     leave_chance_by: int = 400
     name: str = "SeparabilityLost"
@@ -166,7 +167,7 @@ class ElasticityLost:
         highest = max(known, default=math.nan)
         negative = state["negative"] + 1 if highest < 0 else 0
         after = {"windows": windows, "log_sum": log_sum, "tracks": tracks, "negative": negative}
-        if negative < self.patience or log_sum < -math.log(self.level):
+        if is_converged(record) or negative < self.patience or log_sum < -math.log(self.level):
             return after, None
         cause = (
             f"Local elasticity γ is below zero (upper bound {highest:.2g} per {record.time_unit}) and accuracy falls"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import TypeIs
 
 from le_callback.alerts.accuracy import ElasticityLost, SeparabilityLost
 from le_callback.alerts.alert import Alert, Rule, State, UserRule
@@ -77,11 +78,10 @@ class AlertBook:
 
     def _ask(self, rule: Rule | UserRule, name: str, record: WindowRecord) -> Alert | None:
         if _has_state(rule):
-            state, alert = rule(record, self._states.get(name))  # type: ignore[call-arg, misc]
-            self._states[name] = state
-            return alert  # type: ignore[return-value]
+            self._states[name], alert = rule(record, self._states.get(name))
+            return alert
         try:
-            return rule(record)  # type: ignore[call-arg, return-value]
+            return rule(record)
         except Exception as error:  # a user's rule never stops the training
             self.failures.setdefault(name, f"{type(error).__name__}: {error}")
             return None
@@ -112,7 +112,7 @@ def rule_name(rule: Rule | UserRule | Callable[..., Any]) -> str:
     return name if isinstance(name, str) else type(rule).__name__
 
 
-def _has_state(rule: Rule | UserRule) -> bool:
+def _has_state(rule: Rule | UserRule) -> TypeIs[Rule]:
     return hasattr(rule, "explained_by")
 
 

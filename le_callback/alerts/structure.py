@@ -69,7 +69,7 @@ class ClassVanished:
             state = {"windows": 0, "total": zeros, "seen": zeros, "gap": zeros, "longest": zeros, "still": zeros}
         windows = state["windows"] + 1
         present = counts > 0
-        gap = np.where(present, 0.0, state["gap"] + counts.sum())
+        gap: Array = np.where(present, 0.0, state["gap"] + counts.sum())
         longest = np.where(present, np.maximum(state["longest"], state["gap"]), state["longest"])
         total, seen = state["total"] + counts, state["seen"] + present
         still = self._still(record, state["still"])
@@ -77,8 +77,8 @@ class ClassVanished:
         if windows <= self.warm_up:
             return after, None
         # share while the class was still there
-        share = total / np.maximum(total.sum() - gap, 1)
-        expected: Array = share * gap
+        share: Array = total / np.maximum(total.sum() - gap, 1)
+        expected: Array = np.multiply(share, gap)
         needed = np.log(K * np.maximum(seen, 1) * (np.maximum(seen, 1) + 1) / self.level)
         gone = (seen > 0) & (expected / 2 >= needed) & (gap >= self.bursts * longest)
         if gone.any():
@@ -107,22 +107,28 @@ class ClassVanished:
 
 @dataclass(frozen=True)
 class FeatureCollapse:
-    """The scatter between classes, the rank of their means or the share of live units fell at once.
+    """The scatter of the features, their effective rank or the share of live units fell at once.
+
+    All three leave the labels aside. Features also collapse when labels begin to contradict what was learnt: then some
+    samples are at first confidently wrong, and the alert is left to the rules that read the labels. A smaller scatter
+    is no collapse either: what it costs is measured as accuracy.
 
     Each is compared on a log scale with its highest of the last ``memory`` windows, in units of its own scatter from
     window to window. Rank and live units may fall in good health, so accuracy must have fallen with them.
 
     Args:
         level: probability of an alarm in a whole run in which none falls by more than its factor.
-        scatter_drop: factor of tr Σ_B, a squared length.
-        share_drop: factor of effective rank and of the share of live units.
+        scatter_drop: factor of the mean squared distance from the mean.
+        rank_drop: factor of the effective rank.
+        live_drop: factor of the share of live units.
         memory: windows.
         warm_up: windows before the first judgement.
     """
 
     level: float = 1e-3
-    scatter_drop: float = 30.0
-    share_drop: float = 2.0
+    scatter_drop: float = 1e5
+    rank_drop: float = 4.0
+    live_drop: float = 8.0
     memory: int = 20
     warm_up: int = 5
     name: str = "FeatureCollapse"
@@ -134,6 +140,7 @@ class FeatureCollapse:
         names = ("scatter", "rank", "live")
         state = state or {
             "windows": 0, "log_sum": np.full(3, -np.inf), "accuracy": 0.0,
+            "margins": [], "contradicted": 1000,
             "past": {name: [] for name in names}, "jitter": dict.fromkeys(names, 0.0),
         }  # fmt: skip
         if measured is None or measured.tried.sum() == 0:
@@ -142,15 +149,17 @@ class FeatureCollapse:
         accuracy = float(measured.hits.sum() / measured.tried.sum())
         # scale of a length squared that single precision still tells from nothing
         now = {
-            "scatter": math.log(max(measured.between, 1e-30)),
+            "scatter": math.log(max(measured.scatter, 1e-30)),
             "rank": math.log(max(measured.effective_rank, 1e-3)),
             "live": math.log(max(1 - measured.dead_units, 1e-3)),
         }
+        margins, contradicted = self._contradiction(record, state)
         lost = accuracy < 0.75 * state["accuracy"]
+        drops = {"scatter": self.scatter_drop, "rank": self.rank_drop, "live": self.live_drop}
         z, past, jitter = [], {}, {}
         for name in names:
             before, spread = state["past"][name], state["jitter"][name]
-            drop = math.log(self.scatter_drop if name == "scatter" else self.share_drop)
+            drop = math.log(drops[name])
             floor = max(before, default=math.nan) - drop
             judged = name == "scatter" or lost
             judged &= name != "rank" or max(before, default=0.0) >= math.log(3)
@@ -164,23 +173,34 @@ class FeatureCollapse:
             log_sum = accumulate(log_sum, shift_evidence(np.array(z), most=8.0), windows)
         after = {
             "windows": windows, "log_sum": log_sum, "accuracy": max(accuracy, 0.98 * state["accuracy"]),
-            "past": past, "jitter": jitter,
+            "past": past, "jitter": jitter, "margins": margins, "contradicted": contradicted,
         }  # fmt: skip
         worst = int(log_sum.argmax())
-        if log_sum[worst] < math.log(3 / self.level):
+        if log_sum[worst] < math.log(3 / self.level) or contradicted <= self.memory:
             return after, None
         name = names[worst]
-        what = {"scatter": "scatter between the class means", "rank": "rank of the class means", "live": "live units"}
+        what = {"scatter": "scatter of the features", "rank": "effective rank of the features", "live": "live units"}
         high = max(past[name])
         value, threshold = (
             math.exp(now[name]),
-            math.exp(high - math.log(self.scatter_drop if worst == 0 else self.share_drop)),
+            math.exp(high) / drops[name],
         )
         cause = (
             f"The {what[name]} fell to {value:.2g} from {math.exp(high):.2g} ({measured.dead_units:.0%} of units dead)."
         )
         advice = "Look for dead ReLUs, a vanishing scale or too strong a weight decay; go back to a checkpoint before."
         return after, Alert(self.name, record.step, (), cause, advice, value, threshold, self.level)
+
+    def _contradiction(self, record: WindowRecord, state: State) -> tuple[list[list[float]], int]:
+        """Recent margins of the head (mean, low quantile), and windows since labels contradicted it."""
+        past: list[list[float]] = state["margins"]
+        head = record.head
+        if head is None:
+            return past, state["contradicted"] + 1
+        usual = sum(m for m, _ in past) / max(len(past), 1)
+        lowest = min((low for _, low in past), default=-math.inf)
+        new = head.margin_low < -0.2 * usual and head.margin_low < lowest - 0.2 * usual
+        return [*past, [head.margin, head.margin_low]][-10:], 0 if new and usual > 0 else state["contradicted"] + 1
 
 
 def _named(classes: tuple[int, ...]) -> str:
