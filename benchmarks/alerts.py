@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from tqdm import tqdm
 
 from le_callback.alerts import Alert, AlertBook
+from le_callback.regime import is_converged
 
 RIGHT = {
     "corrupt_0.4": {"SeparabilityLost", "ElasticityLost"},
@@ -170,6 +171,17 @@ def report(faults: list[Judged], well: list[Judged]) -> str:
     for j in false:
         a = j.false[0]
         lines.append(f"- false alarm: {a.rule} at step {a.step} {a.classes} ({a.cause}) in {j.run.setup}")
+    for j in well:
+        spent = [
+            i for i in range(len(j.run.records)) if statistics.fmean(j.run.losses[WINDOW * i : WINDOW * (i + 1)]) < 1e-4
+        ]
+        if j.run.setup.steps > 20_000 and spent:
+            late = j.run.records[spent[0] :]
+            lines.append(
+                f"- {j.run.setup.schedule}, {j.run.setup.steps} steps: loss below 1e-4 from step {late[0].step} on;"
+                f" converged in {sum(map(is_converged, late))} of {len(late)} windows since;"
+                f" alarms since: {sum(a.step >= late[0].step for a in j.false)}"
+            )
     raw = [j for j in faults if j.early_raw]
     before = sum(bool(j.first and j.early_raw and j.first.step < j.early_raw) for j in raw)
     lines.append(

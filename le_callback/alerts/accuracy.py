@@ -22,6 +22,7 @@ from le_callback.regime import is_converged
 Array = NDArray[np.float64]
 Counts = Mapping[str, tuple[Array, Array]]  # (K,) tried, (K,) hits, by measure
 _FADING = 0.7  # of counts from one window to the next
+_MOST = 3.5  # nats of a window: a loss must last for some of them
 _SEPARABLE = 0.2  # share of the way from chance to certainty from which there is something to lose
 
 
@@ -111,7 +112,7 @@ class SeparabilityLost:
         if not found:
             return state, None
         windows = state["windows"] + 1
-        log_e, tracks, (value, floor) = accuracy_evidence(found, state["tracks"], self.keep, most=4.0)
+        log_e, tracks, (value, floor) = accuracy_evidence(found, state["tracks"], self.keep, most=_MOST)
         log_sum = -math.inf
         if windows > self.warm_up:
             log_sum = float(accumulate(np.array(state["log_sum"]), np.array(log_e), windows))
@@ -159,7 +160,7 @@ class ElasticityLost:
         if not found:
             return state, None
         windows = state["windows"] + 1
-        log_e, tracks, (value, _) = accuracy_evidence(found, state["tracks"], self.keep, most=4.0)
+        log_e, tracks, (value, _) = accuracy_evidence(found, state["tracks"], self.keep, most=_MOST)
         log_sum = -math.inf
         if windows > self.warm_up:
             log_sum = float(accumulate(np.array(state["log_sum"]), np.array(log_e), windows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,8 +122,8 @@ def _to_plain(value: Any) -> Any:
         return {key: _to_plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return [_to_plain(v) for v in value]
-    if isinstance(value, float) and math.isnan(value):
-        return math.nan
+    if isinstance(value, np.generic):
+        return value.item()
     return value
 
 

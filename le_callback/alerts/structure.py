@@ -71,15 +71,16 @@ class ClassVanished:
         present = counts > 0
         gap: Array = np.where(present, 0.0, state["gap"] + counts.sum())
         longest = np.where(present, np.maximum(state["longest"], state["gap"]), state["longest"])
-        total, seen = state["total"] + counts, state["seen"] + present
+        total: Array = state["total"] + counts
+        seen: Array = state["seen"] + present
         still = self._still(record, state["still"])
         after = {"windows": windows, "total": total, "seen": seen, "gap": gap, "longest": longest, "still": still}
         if windows <= self.warm_up:
             return after, None
         # share while the class was still there
-        share: Array = total / np.maximum(total.sum() - gap, 1)
-        expected: Array = np.multiply(share, gap)
-        needed = np.log(K * np.maximum(seen, 1) * (np.maximum(seen, 1) + 1) / self.level)
+        share = total / np.maximum(total.sum() - gap, 1)
+        expected = np.multiply(share, gap)
+        needed: Array = np.log(K * np.maximum(seen, 1) * (np.maximum(seen, 1) + 1) / self.level)
         gone = (seen > 0) & (expected / 2 >= needed) & (gap >= self.bursts * longest)
         if gone.any():
             classes = tuple(np.flatnonzero(gone).tolist())
