@@ -22,7 +22,7 @@ BAND = 0.15  # r within 1 ± BAND is no clear side: slow factors such as log t m
 WIDEST = 0.4  # half of an interval around 1 that is still called critical
 _BINS, _SPAN, _PER_BIN = 8, 12.0, 4
 _GRID = np.linspace(-1.0, 4.0, 501)
-SEPARATED = 0.99  # accuracy from which classes count as separated
+SEPARATED, NEAREST = 0.99, 0.95  # accuracies of head and nearest class mean from which classes count as separated
 SPENT = 0.1  # ‖Ψ‖ below which the loss is nearly spent
 
 
@@ -100,14 +100,15 @@ def _edges(t: Array) -> list[int]:
 def is_converged(record: WindowRecord) -> bool:
     """Whether the classes are separated and the loss is nearly spent, or γ no longer stands out of its interval.
 
-    Separated: the head is right for 99 % of the window's samples, and the nearest class mean on features or logits.
+    Separated: the head is right for 99 % of the window's samples, the nearest class mean of features or logits for
+    95 %.
     """
     head = record.head
     if head is None or head.tried.sum() == 0 or record.linearisation is None:
         return False
     accuracies = [s.nearest_mean_accuracy for s in record.separation.values()]
     nearest = max((a for a in accuracies if not math.isnan(a)), default=0.0)
-    if head.hits.sum() / head.tried.sum() < SEPARATED or nearest < SEPARATED:
+    if head.hits.sum() / head.tried.sum() < SEPARATED or nearest < NEAREST:
         return False
     return record.linearisation.psi < SPENT or any(c.gamma.low <= 0 for c in record.coefficients.values())
 

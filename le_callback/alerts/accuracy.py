@@ -22,7 +22,7 @@ from le_callback.regime import is_converged
 Array = NDArray[np.float64]
 Counts = Mapping[str, tuple[Array, Array]]  # (K,) tried, (K,) hits, by measure
 _FADING = 0.7  # of counts from one window to the next
-_MOST = 3.5  # nats of a window: a loss must last for some of them
+_MOST = 4.0  # nats of a window: a loss must last for some of them
 _SEPARABLE = 0.2  # share of the way from chance to certainty from which there is something to lose
 
 

@@ -69,8 +69,10 @@ class ClassVanished:
             state = {"windows": 0, "total": zeros, "seen": zeros, "gap": zeros, "longest": zeros, "still": zeros}
         windows = state["windows"] + 1
         present = counts > 0
-        gap: Array = np.where(present, 0.0, state["gap"] + counts.sum())
-        longest = np.where(present, np.maximum(state["longest"], state["gap"]), state["longest"])
+        last_gap: Array = state["gap"]
+        last_longest: Array = state["longest"]
+        gap = np.where(present, 0.0, last_gap + counts.sum())
+        longest = np.where(present, np.maximum(last_longest, last_gap), last_longest)
         total: Array = state["total"] + counts
         seen: Array = state["seen"] + present
         still = self._still(record, state["still"])
@@ -81,7 +83,7 @@ class ClassVanished:
         share = total / np.maximum(total.sum() - gap, 1)
         expected = np.multiply(share, gap)
         needed: Array = np.log(K * np.maximum(seen, 1) * (np.maximum(seen, 1) + 1) / self.level)
-        gone = (seen > 0) & (expected / 2 >= needed) & (gap >= self.bursts * longest)
+        gone = (seen > 0) & (0.5 * expected >= needed) & (gap >= self.bursts * longest)
         if gone.any():
             classes = tuple(np.flatnonzero(gone).tolist())
             worst = int(np.argmax(np.where(gone, expected, -1)))
