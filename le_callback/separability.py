@@ -38,11 +38,7 @@ def class_hits(features: Tensor, labels: Tensor, means: Tensor) -> tuple[Tensor,
     (tensor([1, 2]), tensor([1, 1]))
     """
     known = ~means.isnan().any(1)
-    centre = means[known].mean(0)
-    candidates = (means - centre).to(features.dtype)
-    scores = candidates.square().sum(1) - 2 * (features - centre) @ candidates.T  # ‖x − m‖² up to ‖x‖²
-    right = scores.nan_to_num(nan=torch.inf).argmin(1) == labels
-    return _tally(labels, right, known)
+    return _hits(*_projections(features, means), labels, known)
 
 
 def held_out_discriminability(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
@@ -63,8 +59,7 @@ def held_out_discriminability(features: Tensor, labels: Tensor, means: Tensor) -
     >>> held_out_discriminability(x, torch.tensor([0, 0, 1, 1]), torch.tensor([[1.0], [4.0]]))[0, 1].item()
     7.07...
     """
-    centre = means[~means.isnan().any(1)].mean(0)
-    return score_discriminability((features - centre) @ (means - centre).to(features.dtype).T, labels)
+    return score_discriminability(_projections(features, means)[0], labels)
 
 
 def score_discriminability(scores: Tensor, labels: Tensor) -> Tensor:
@@ -118,8 +113,9 @@ def measure_classes(
     known = previous_means is not None and not bool(previous_means.isnan().any(1).all())
     if known and len(labels):
         assert previous_means is not None
-        tried, hits = class_hits(features, labels, previous_means)
-        pairs = held_out_discriminability(features, labels, previous_means)
+        projections, squared = _projections(features, previous_means)
+        tried, hits = _hits(projections, squared, labels, ~previous_means.isnan().any(1))
+        pairs = score_discriminability(projections, labels)
         moved = (means - previous_means).double().norm(dim=1)
     else:
         tried = hits = torch.zeros(K, dtype=torch.long)
@@ -319,6 +315,18 @@ def discriminability_growth(
     error = math.sqrt(len(t) / (len(t) - 2) * np.sum((weight * centred * residual) ** 2)) / spread
     half = float(student.ppf(0.5 + confidence / 2, len(t) - 2)) * error
     return Estimate(float(slope), float(slope - half), float(slope + half))
+
+
+def _projections(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+    """⟨x − c, m_k − c⟩ (N, K) and ‖m_k − c‖² (K,) about the centre c of the known means."""
+    centre = means[~means.isnan().any(1)].mean(0)
+    candidates = (means - centre).to(features.dtype)
+    return (features - centre) @ candidates.T, candidates.square().sum(1)
+
+
+def _hits(projections: Tensor, squared: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    distances = squared - 2 * projections  # ‖x − m‖² up to ‖x‖²
+    return _tally(labels, distances.nan_to_num(nan=torch.inf).argmin(1) == labels, known)
 
 
 def _tally(labels: Tensor, right: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,6 +54,7 @@ class PairMerging:
         apart: lower bound of the discriminability from which a pair is followed.
         many: share of all pairs that is no longer a matter of pairs.
         warm_up: windows before the first judgement.
+        most_classes: pairs of more classes are followed on an evenly spaced subset.
     """
 
     level: float = 1e-3
@@ -62,6 +63,7 @@ class PairMerging:
     apart: float = 2.0
     many: float = 0.25
     warm_up: int = 5
+    most_classes: int = 256
     name: str = "PairMerging"
     explained_by: tuple[str, ...] = ("NonFinite", "FeatureCollapse", "SeparabilityLost")
 
@@ -74,11 +76,13 @@ class PairMerging:
             nothing = np.full((len(head.tried),) * 2, -np.inf)
             zero = np.zeros_like(nothing)
             state = {"windows": 0, "log_sum": nothing, "features": [zero] * 3, "head": [zero] * 3}
-        windows, rows = state["windows"] + 1, np.ix_(measured.classes, measured.classes)
-        log_e, tracks = np.full(measured.pairs.shape, 6.0), {}
+        every = slice(None, None, -(-len(measured.classes) // self.most_classes))
+        classes = list(measured.classes[every])
+        windows, rows = state["windows"] + 1, np.ix_(classes, classes)
+        log_e, tracks = np.full((len(classes),) * 2, 6.0), {}
         for name, D, n in (
-            ("features", measured.pairs, measured.tried),
-            ("head", head.pairs, head.tried[list(head.classes)]),
+            ("features", measured.pairs[every, every], measured.tried[every]),
+            ("head", head.pairs[every, every], head.tried[classes]),
         ):
             recent, weight, best = (x.copy() for x in state[name])
             highest = best[rows]
