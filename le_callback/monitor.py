@@ -18,7 +18,8 @@ from le_callback.elasticity.models import IModel, LEModel, LModel
 from le_callback.elasticity.online import CoefficientTracker, read_modes
 from le_callback.influence import InfluenceTracker
 from le_callback.influence_matrix import MatrixTracker, matrix_classes
-from le_callback.records import NAN, PROBE, Coefficients, EtfAngles, Separation, WindowRecord
+from le_callback.records import NAN, PROBE, ClassSeparation, Coefficients, EtfAngles, Separation, WindowRecord
+from le_callback.separability import linearisation, measure_classes, measure_head
 from le_callback.separation import measure_separation
 from le_callback.statistics import (
     ClassStatistics,
@@ -129,12 +130,18 @@ class SeparationMonitor:
         statistics = {name: self.window.statistics(name) for name in self.window.moments} if self.window else {}
         etf: dict[str, EtfAngles] = {}
         separation: dict[str, Separation] = {}
+        classes: dict[str, ClassSeparation] = {}
+        head = None
         for name, moments in statistics.items():
             self.recorder.add(name, time, moments)
             paired = _paired_classes(moments.seen)
             if len(paired) >= 2:
                 etf[name] = etf_angles(_wide(moments.mean[paired]), paired.tolist())
-                separation[name] = self._separation(name, moments, paired)
+                rows = self._rows(name, moments, paired)
+                separation[name] = measure_separation(*rows, paired.tolist())
+                classes[name] = measure_classes(*rows, paired.tolist())
+                if name == "logits" and self.window:
+                    head = measure_head(*self.window.samples(name), self.num_classes, paired.tolist())
         coefficients = {
             key: self._coefficients(key, model, statistics.get(source), time) for key, model, source in _models(False)
         }
@@ -150,6 +157,10 @@ class SeparationMonitor:
             le_matrix={name: tracker.estimate() for name, tracker in self.matrix.items()},
             skipped=dict(self.skipped),
             time_unit=self.settings.time_unit,
+            class_samples=tuple(statistics["features"].weight.tolist()) if statistics else (),
+            class_separation=classes,
+            head=head,
+            linearisation=linearisation(statistics["logits"].mean) if "logits" in etf else None,
         )
         if self.window:
             self.window.advance()
@@ -211,7 +222,10 @@ class SeparationMonitor:
         modes = read_modes(model, _wide(moments.mean), _wide(noise), self.num_classes, dimensions)
         return self.trackers[key].add(time, modes)
 
-    def _separation(self, source: str, statistics: ClassStatistics, paired: Tensor) -> Separation:
+    def _rows(
+        self, source: str, statistics: ClassStatistics, paired: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Samples, their rows among the ``paired`` classes, and the means of these, of this window and before."""
         assert self.window is not None
         features, labels = self.window.samples(source)
         previous = self.window.previous_means(source)
@@ -222,7 +236,7 @@ class SeparationMonitor:
             labels = position[labels]
             features, labels = features[labels >= 0], labels[labels >= 0]
             means, previous = means[paired], None if previous is None else previous[paired]
-        return measure_separation(features, labels, means, previous, paired.tolist())
+        return features, labels, means, previous
 
     def _own_direction_noise(
         self, model: LEModel, samples: Tensor, labels: Tensor, statistics: ClassStatistics

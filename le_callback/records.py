@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 NAN = math.nan
 PROBE = "probe_"  # before the name of a source whose samples are those of the probe
+
+
+def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), NAN)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,55 @@ class Separation:
     discriminability: float  # smallest over pairs: distance of the means over the deviation along it
     pair: tuple[int, int] | None  # the classes of the smallest
     samples: int
+    worst: tuple[tuple[int, int, float], ...] = ()  # the few pairs of smallest discriminability, the smallest first
+
+
+@dataclass(frozen=True)
+class ClassSeparation:
+    """Separability of each class and pair in one window's features. Rows are ``classes``."""
+
+    classes: tuple[int, ...]
+    samples: NDArray[np.float64]  # (K,) that the rest is measured on
+    tried: NDArray[np.float64]  # (K,) samples classified with the means of the window before
+    hits: NDArray[np.float64]  # (K,) of which rightly
+    pairs: NDArray[np.float64]  # (K, K) signed discriminability along the difference of the means before
+    moved: NDArray[np.float64]  # (K,) distance of the mean from that before
+    between: float  # tr Σ_B, mean squared distance of the class means from their centre
+    radius: float  # mean distance of the class means from the mean of the samples
+    scatter: float  # mean squared distance of the samples from their mean, whatever their labels
+    effective_rank: float  # of the samples' covariance C, whatever their labels: (tr C)²/tr C²
+    dead_units: float  # share of the dimensions that are the same for all samples
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """Held-out nearest-class-mean accuracy of each class (K,), NaN where nothing was classified."""
+        return _share(self.hits, self.tried)
+
+
+@dataclass(frozen=True)
+class HeadSeparation:
+    """Margins of the classifier head in one window: the logit of the label minus the largest other."""
+
+    margin: float  # mean
+    margin_low: float  # 5 % quantile
+    class_margin: NDArray[np.float64]  # (K,) means
+    tried: NDArray[np.float64]  # (K,) samples
+    hits: NDArray[np.float64]  # (K,) with a positive margin
+    classes: tuple[int, ...]  # rows of ``pairs``
+    pairs: NDArray[np.float64]  # signed discriminability of two classes by the difference of their logits
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """Share of each class's samples that the head classified rightly when they were trained on (K,)."""
+        return _share(self.hits, self.tried)
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """Root mean squares over the classes of what training still pulls and of what a linear model leaves of it."""
+
+    psi: float  # ‖e_k − softmax(X̄_k)‖, the effective training
+    residue: float  # ‖Ψ_k + J_k X̄_k‖
 
 
 @dataclass(frozen=True)
@@ -109,6 +163,16 @@ class MeasuredMatrix:
 
 
 @dataclass(frozen=True)
+class Regime:
+    """Which side of the separation theorem a run is on now, and why."""
+
+    name: Literal["separating", "critical", "not separating", "converged", "not identifiable"]
+    reason: str
+    t_gamma: float  # t·γ: grows while separating, falls while not
+    index: Estimate  # local tail index of γ ~ t^(−r), critical at 1
+
+
+@dataclass(frozen=True)
 class WindowRecord:
     """All that one window says. Keys: ``features``, ``logits``; models ``I_features``, ``I_logits``, ``L_logits``."""
 
@@ -123,3 +187,7 @@ class WindowRecord:
     le_matrix: Mapping[str, MeasuredMatrix]  # by source; empty without a probe
     skipped: Mapping[str, int]  # reason → count since the start of the run
     time_unit: str  # of every time and of every "per" in the coefficients
+    class_samples: tuple[float, ...] = ()  # (K,) of the window
+    class_separation: Mapping[str, ClassSeparation] = field(default_factory=dict)
+    head: HeadSeparation | None = None
+    linearisation: Linearisation | None = None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from le_callback.records import NAN, Separation
+from le_callback.separability import worst_pairs
 
 
 def nearest_mean_accuracy(features: Tensor, labels: Tensor, means: Tensor) -> float:
@@ -103,4 +104,5 @@ def measure_separation(
         discriminability=float(pairs[first, second]) if found else NAN,
         pair=(names[first], names[second]) if found else None,
         samples=len(labels),
+        worst=worst_pairs(pairs, names),
     )

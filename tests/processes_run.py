@@ -14,10 +14,10 @@ from le_callback import LECallback
 
 
 class SilentOnOne(Classifier):
-    """The head is not called through its module on the second process for the first ten batches."""
+    """The head is not called through its module on the second process for the first ten steps."""
 
     def training_step(self, batch, batch_idx):
-        if self.global_rank == 1 and batch_idx < 10:
+        if self.global_rank == 1 and self.global_step < 10:
             loss = torch.nn.functional.cross_entropy(
                 torch.nn.functional.linear(self.body(batch[0]), self.head.weight, self.head.bias), batch[1]
             )

@@ -246,6 +246,11 @@ class CoefficientTracker:
         self._series: dict[str, BoundedSeries] = {name: BoundedSeries() for name in ("A", "B", "gamma")}
         self._window_times: deque[float] = deque(maxlen=self.smoothing)
 
+    @property
+    def growth(self) -> BoundedSeries:
+        """G = ∫γ since the reference time of its mode, at the windows in which it was identifiable."""
+        return self._series["gamma"]
+
     def add(self, time: float, readings: Mapping[Mode, ModeReading]) -> Coefficients:
         """Take in one window and say what is known now."""
         self._window_times.append(time)

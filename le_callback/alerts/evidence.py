@@ -1,0 +1,64 @@
+"""Sequential evidence that something got worse: e-values of one window, and their accumulation over a run.
+
+An e-value is a nonnegative statistic whose mean is at most 1 while all is well, given the past. With start weights
+w_t ≥ 0, Σ w_t ≤ 1, the process S_t = (S_{t−1} + w_t) e_t plus the weights not yet spent is a supermartingale that
+starts at 1, so that P(S_t ≥ 1/a for any t) ≤ a (Ville): one bound for the whole run, whenever the change comes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import xlogy
+
+Array = NDArray[np.float64]
+_HORIZON = 100.0  # windows; changes far later than this cost log(t²/horizon) of evidence
+_FALLEN_TO = np.array([0.85, 0.7, 0.5, 0.3, 0.1])  # shares of the rate that the alternatives assume
+_SHIFTS = np.array([1.0, 2.0, 4.0])  # standard errors that the alternatives assume
+_CLIP = 6.0
+
+
+def start_weight(window: int) -> float:
+    """Share of the false-alarm rate for changes that start in this window, from 1: h/(t + h)², h = 100.
+
+    >>> sum(start_weight(t) for t in range(1, 100_000)) < 1
+    True
+    """
+    return _HORIZON / (window + _HORIZON) ** 2
+
+
+def accumulate(log_sum: Array, log_e: Array, window: int) -> Array:
+    """Log S_t = log(S_{t−1} + w_t) + log e_t."""
+    return np.logaddexp(log_sum, math.log(start_weight(window))) + log_e
+
+
+def rate_evidence(hits: float, tried: float, rate: float, most_samples: float, most: float) -> float:
+    """Log e-value of a window that a success rate is below ``rate``: a mixture of likelihood ratios.
+
+    Samples of a window share one state of the network and are no independent draws: their evidence counts as that of
+    at most ``most_samples``, and for at most ``most`` nats, so that no single window raises an alarm. Both only lower
+    an e-value.
+
+    >>> rate_evidence(45, 50, 0.8, 50, 6.0) < 0 < rate_evidence(20, 50, 0.8, 50, 6.0)
+    True
+    """
+    if tried <= 0 or not 0 < rate <= 1:
+        return 0.0
+    rate = min(rate, 1 - 1e-3)
+    q = rate * _FALLEN_TO
+    log_ratio = xlogy(hits, q / rate) + xlogy(tried - hits, (1 - q) / (1 - rate))
+    mixture = float(np.logaddexp.reduce(log_ratio) - math.log(len(q)))
+    return min(mixture * min(1.0, most_samples / tried), most)
+
+
+def shift_evidence(z: Array, most: float) -> Array:
+    """Log e-value that a standard normal statistic is below zero on average; 0 where ``z`` is NaN.
+
+    >>> shift_evidence(np.array([2.0, -4.0, np.nan]), 6.0).round(1)
+    array([-3.6,  6. ,  0. ])
+    """
+    bounded = np.maximum(np.nan_to_num(z), -_CLIP)[..., None]
+    log_ratio = np.logaddexp.reduce(-_SHIFTS * bounded - _SHIFTS**2 / 2, axis=-1) - math.log(len(_SHIFTS))
+    return np.where(np.isnan(z), 0.0, np.minimum(log_ratio, most))
