@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from typing_extensions import override
 
+from le_callback.alerts.actions import Alarm, OnAlert, describe
+from le_callback.alerts.alert import Alert
 from le_callback.arguments import check_arguments
 from le_callback.capture import HeadCapture
 from le_callback.clock import Clock
@@ -25,8 +28,9 @@ from le_callback.outputs import OutputsCapture
 from le_callback.probe import Forward, Passing, Probe
 from le_callback.probe_data import ProbeData
 from le_callback.processes import Processes
-from le_callback.publishing import draw, publish, show_progress
+from le_callback.publishing import draw, publish, show_progress, tell_regime
 from le_callback.records import WindowRecord
+from le_callback.schedule import learning_rate, log_steps, steps_per_epoch
 from le_callback.summary import summary_table
 from le_callback.timeline import UNITS, TimeAxis, Timeline
 from le_callback.trajectory import Trajectory
@@ -70,6 +74,14 @@ class LECallback(AnyCallback):
             the module is called on the batch without its labels.
         matrix_classes: classes, by name or index, of the LE matrix E that a probe measures, drawn as ``le/matrix``. By
             default all classes, if these are at most 64, else none.
+        alerts: rules that look at every window: True for the default rules, False for none, or rules of your own:
+            callables of the ``WindowRecord`` that return an ``Alert`` or ``None``, or objects as those in
+            ``le_callback.alerts``. Each raises once, and again after it was over; ``alerts/<rule>`` is 1 meanwhile.
+        on_alert: what follows: ``warn`` only, ``stop`` the training, ``raise`` a ``SeparabilityError``, or a callable
+            of the alert. Alerts are told in any case.
+        alert_checkpoints: folder in which a checkpoint is saved on each alert.
+        notify: addresses of webhooks and chat services that alerts are sent to, as Apprise writes them
+            (``pip install le-callback[notify]``).
         name: goes before every tag (``<name>/le/…``, so that loggers group what belongs together), the entry in the
             progress bar and the state in checkpoints. Needed where a Trainer has several of these callbacks.
         outputs: keys of features and logits in the dict that ``training_step`` returns. They are then read from
@@ -106,6 +118,10 @@ class LECallback(AnyCallback):
         probe_every_n_steps: int | None = None,
         probe_forward: Forward | None = None,
         matrix_classes: Sequence[int | str] | None = None,
+        alerts: bool | Sequence[Callable[..., Any]] = True,
+        on_alert: OnAlert = "warn",
+        alert_checkpoints: str | Path | None = None,
+        notify: Sequence[str] = (),
         name: str | None = None,
         outputs: tuple[str, str] | None = None,
         reset_compiler: bool = False,
@@ -156,6 +172,7 @@ class LECallback(AnyCallback):
         self._batches_since_step = 0
         self._settled = False
         self._notices = Notices()
+        self._alarm = Alarm(alerts, on_alert, alert_checkpoints, notify, self._notices)
         self._clock = Clock()
 
     @property
@@ -269,6 +286,7 @@ class LECallback(AnyCallback):
                 "monitor": self._monitor.state_dict(),
                 "probe": self._probe.state_dict() if self._probe else {},
                 "timeline": self._timeline.state_dict(),
+                "alerts": self._alarm.state_dict(),
             }
         return self._saved_state or {}
 
@@ -281,7 +299,8 @@ class LECallback(AnyCallback):
         """The table of the last window; empty before the first."""
         if self.last_record is None:
             return ""
-        table = summary_table(self.last_record, self._names, self._clock.cost())
+        alerts = [describe(alert, self._names) for alert in self._alarm.raised]
+        table = summary_table(self.last_record, self._names, self._clock.cost(), alerts)
         return f"{self.name}: {table}" if self.name else table
 
     @property
@@ -289,8 +308,7 @@ class LECallback(AnyCallback):
         return f"{self.name}/" if self.name else ""
 
     def _window_steps(self, trainer: Trainer) -> int:
-        # the Trainer's attribute is set by one of its connectors, where type checkers do not see it
-        return self.every_n_steps or int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        return self.every_n_steps or log_steps(trainer)
 
     def _update(self, trainer: Trainer, batch: Any) -> None:
         assert self._capture is not None
@@ -337,6 +355,7 @@ class LECallback(AnyCallback):
             monitor.load_state_dict(saved["monitor"], features.device)
             if monitor.fits(features=features, logits=logits, num_classes=num_classes):
                 self._timeline.load_state_dict(saved["timeline"])
+                self._alarm.load_state_dict(saved["alerts"])
                 if self._probe is not None:
                     self._probe.load_state_dict(saved["probe"], features.device)
                 if self._processes is not None and self._processes.rank > 0 and monitor.window is not None:
@@ -349,13 +368,10 @@ class LECallback(AnyCallback):
         return monitor
 
     def _learning_rate(self, trainer: Trainer) -> float:
-        return float(trainer.optimizers[0].param_groups[0]["lr"]) if self._timeline.axis == "lr" else 0.0
+        return learning_rate(trainer) if self._timeline.axis == "lr" else 0.0
 
     def _steps_per_epoch(self, trainer: Trainer) -> float:
-        if trainer.lightning_module.automatic_optimization:
-            return trainer.num_training_batches / trainer.accumulate_grad_batches
-        steps = max(1, trainer.global_step - self._last_step)  # of all optimizers
-        return trainer.num_training_batches * steps / max(1, self._batches_since_step)
+        return steps_per_epoch(trainer, trainer.global_step - self._last_step, self._batches_since_step)
 
     def _begin_probe(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the probe before the first step; what is wrong with it raises."""
@@ -392,6 +408,7 @@ class LECallback(AnyCallback):
 
     def _evaluate(self, trainer: Trainer) -> None:
         """Close the window and hand it on; all processes call this at the same steps."""
+        alerts: list[Alert] = []
         with self._notices.surviving("a window could not be evaluated"), self._clock.evaluating():
             if self._processes is not None and not self._processes.pool(self._monitor):
                 self._notices.tell(self._processes.obstacle)
@@ -399,14 +416,22 @@ class LECallback(AnyCallback):
             if self._monitor is None:
                 return
             record = self._monitor.close(trainer.global_step)
-            self.last_record = record
-            publish(trainer, {f"{self._prefix}{tag}": value for tag, value in scalars(record).items()})
+            before, self.last_record = self.last_record, record
+            alerts = self._alarm.add(record)
+            metrics = scalars(record) | self._alarm.metrics()
+            publish(trainer, {f"{self._prefix}{tag}": value for tag, value in metrics.items()})
             if self.progress_bar:
                 show_progress(trainer, record, self.name)
+            if before is None or before.regime is None or before.regime.name != getattr(record.regime, "name", None):
+                tell_regime(trainer, record, self._prefix)
             for reason in record.skipped:
                 self._notices.tell(f"skipped {reason}")
         if self._monitor is not None and due_for_figures(self._monitor.windows):
             self._draw(trainer)
+        if self._processes is not None:
+            alerts = self._processes.of_first(alerts)
+        if alerts:
+            self._alarm.act(trainer, alerts, self._names, self._prefix)
 
     def _draw(self, trainer: Trainer) -> None:
         if self.figures and self.last_record is not None and trainer.is_global_zero:

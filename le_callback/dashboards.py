@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from le_callback.records import NAN, WindowRecord
+from le_callback.records import NAN, Estimate, WindowRecord
 
 SOURCES = ("features", "logits")
 
@@ -14,7 +14,7 @@ def scalars(record: WindowRecord) -> dict[str, float]:
     """Every scalar of a window under its tag; the set of tags is the same for every record, NaN where unknown.
 
     Tags: ``le/<model>/…`` coefficients (per optimizer step, or with the unit in the tag), ``etf/<source>/…`` angles
-    (degrees), ``separation/<source>/…`` measured separability.
+    (degrees), ``separation/<source>/…`` measured separability, ``separation/…`` of the head and of the verdict.
 
     >>> from le_callback.monitor import SeparationMonitor
     >>> tags = scalars(SeparationMonitor(num_classes=3).close(step=50))
@@ -59,14 +59,40 @@ def scalars(record: WindowRecord) -> dict[str, float]:
             f"separation/{source}/nearest_mean_accuracy": separation.nearest_mean_accuracy if separation else NAN,
             f"separation/{source}/discriminability_min": separation.discriminability if separation else NAN,
         }
-    return values
+    return values | _verdict(record)
+
+
+def _verdict(record: WindowRecord) -> dict[str, float]:
+    regime, head, linear = record.regime, record.head, record.linearisation
+    index = regime.index if regime else Estimate.unknown()
+    return {
+        "separation/tail_local": index.value,
+        "separation/tail_local_low": index.low,
+        "separation/tail_local_high": index.high,
+        "separation/t_gamma": regime.t_gamma if regime else NAN,
+        "separation/converged": float(regime.name == "converged") if regime else NAN,
+        "separation/head_accuracy": float(head.hits.sum() / max(head.tried.sum(), 1)) if head else NAN,
+        "separation/head_margin": head.margin if head else NAN,
+        "separation/head_margin_low": head.margin_low if head else NAN,
+        "separation/effective_training": linear.psi if linear else NAN,
+        "separation/linearisation_residue": linear.residue if linear else NAN,
+    }
 
 
 def figure_writers(loggers: Sequence[Any]) -> Iterator[Any]:
     """The experiments of those loggers that can draw figures (``add_figure``, as TensorBoard's writer has it)."""
+    return _writers(loggers, "add_figure")
+
+
+def text_writers(loggers: Sequence[Any]) -> Iterator[Any]:
+    """The experiments of those loggers that take text (``add_text``, as TensorBoard's writer has it)."""
+    return _writers(loggers, "add_text")
+
+
+def _writers(loggers: Sequence[Any], method: str) -> Iterator[Any]:
     for logger in loggers:
         experiment = getattr(logger, "experiment", None)
-        if callable(getattr(experiment, "add_figure", None)):
+        if callable(getattr(experiment, method, None)):
             yield experiment
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from le_callback.elasticity.models import IModel, LEModel, LModel
 from le_callback.elasticity.online import CoefficientTracker, read_modes
 from le_callback.influence import InfluenceTracker
 from le_callback.influence_matrix import MatrixTracker, matrix_classes
-from le_callback.records import NAN, PROBE, ClassSeparation, Coefficients, EtfAngles, Separation, WindowRecord
+from le_callback.records import NAN, PROBE, ClassSeparation, Coefficients, EtfAngles, Regime, Separation, WindowRecord
+from le_callback.regime import is_converged, judge_regime, local_tail_index
 from le_callback.separability import linearisation, measure_classes, measure_head
 from le_callback.separation import measure_separation
 from le_callback.statistics import (
@@ -33,6 +34,7 @@ from le_callback.trajectory import TrajectoryRecorder
 from le_callback.window import ClassWindow
 
 MODELS: tuple[tuple[LEModel, str], ...] = ((IModel(), "features"), (IModel(), "logits"), (LModel(), "logits"))
+PRIMARY_MODEL = "I_logits"  # of the verdict, and of γ in the progress bar
 SCATTER_SAMPLES = 256  # from which the dimensions of the scatter are read
 MAX_PAIRED_CLASSES = 1024  # pairwise quantities of more classes are taken on an evenly spaced subset
 
@@ -162,12 +164,19 @@ class SeparationMonitor:
             head=head,
             linearisation=linearisation(statistics["logits"].mean) if "logits" in etf else None,
         )
+        record = replace(record, regime=self._regime(record))
         if self.window:
             self.window.advance()
         self.start_step = step
         self.windows += 1
         self._time_sum, self._timed = 0.0, 0
         return record
+
+    def _regime(self, record: WindowRecord) -> Regime:
+        growth = self.trackers[PRIMARY_MODEL].growth
+        index = local_tail_index(growth.times, growth.values, self.settings.confidence)
+        now = record.coefficients[PRIMARY_MODEL]
+        return judge_regime(now.gamma, now.time, index, is_converged(record))
 
     def _window_time(self, step: int) -> float:
         # features of the i-th step are those before its update, hence the −1

@@ -5,7 +5,7 @@ Legend: K classes, p feature dimensions, W processes, R rows of the window's rin
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from le_callback.monitor import SeparationMonitor
 from le_callback.window import ClassWindow
+
+T = TypeVar("T")
 
 
 class Processes:
@@ -26,6 +28,7 @@ class Processes:
         self._group = group
         self.count = dist.get_world_size(group)
         self.rank = dist.get_rank(group)
+        self._first = dist.get_global_rank(group, 0) if group is not None else 0
         self.agreed = False
         self.obstacle = ""  # why they have not agreed
 
@@ -59,9 +62,11 @@ class Processes:
         dist.all_reduce(x, group=self._group)
         return x
 
-    def any(self, decision: bool, device: torch.device) -> bool:
-        """Whether ``decision`` holds on any process; a collective."""
-        return bool(self.sum(torch.tensor(float(decision), device=device)) > 0)
+    def of_first(self, found: T) -> T:
+        """What the first process has found; a collective. For decisions that all have to make alike."""
+        objects = [found]
+        dist.broadcast_object_list(objects, self._first, group=self._group)
+        return objects[0]
 
     def _agree(self, monitor: SeparationMonitor | None) -> bool:
         """Take over the references of the first process, once all processes have some."""
@@ -75,10 +80,9 @@ class Processes:
             self.obstacle = "the processes found different heads, so nothing is measured; name the head with `head=`"
             return False
         references = {name: moments.reference for name, moments in window.moments.items()}
-        first = dist.get_global_rank(self._group, 0) if self._group is not None else 0
         agreed = {name: reference.contiguous().clone() for name, reference in references.items()}
         for reference in agreed.values():
-            dist.broadcast(reference, first, group=self._group)
+            dist.broadcast(reference, self._first, group=self._group)
         window.rebase(agreed)
         self.agreed = True
         return True

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from lightning.pytorch import Trainer
 
-from le_callback.dashboards import figure_writers
+from le_callback.dashboards import figure_writers, text_writers
 from le_callback.figures import cosine_figure, matrix_figure
+from le_callback.monitor import PRIMARY_MODEL
 from le_callback.records import WindowRecord
-
-PRIMARY_MODEL = "I_logits"  # its γ is shown in the progress bar
 
 
 def publish(trainer: Trainer, metrics: Mapping[str, float]) -> None:
@@ -28,6 +27,15 @@ def publish(trainer: Trainer, metrics: Mapping[str, float]) -> None:
 def show_progress(trainer: Trainer, record: WindowRecord, name: str | None = None) -> None:
     """Put γ into the progress bar, as ``γ`` or ``γ <name>``."""
     trainer.progress_bar_metrics[f"γ {name}" if name else "γ"] = record.coefficients[PRIMARY_MODEL].gamma.value
+
+
+def tell_regime(trainer: Trainer, record: WindowRecord, prefix: str = "") -> None:
+    """Give the verdict as text to those loggers that take text."""
+    if record.regime is not None:
+        for writer in text_writers(trainer.loggers):
+            writer.add_text(
+                f"{prefix}separation/regime", f"**{record.regime.name}**: {record.regime.reason}", record.step
+            )
 
 
 def draw(trainer: Trainer, record: WindowRecord, class_names: Sequence[str], prefix: str = "") -> None:

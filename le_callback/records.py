@@ -191,3 +191,4 @@ class WindowRecord:
     class_separation: Mapping[str, ClassSeparation] = field(default_factory=dict)
     head: HeadSeparation | None = None
     linearisation: Linearisation | None = None
+    regime: Regime | None = None  # of the I-model of the logits

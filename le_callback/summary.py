@@ -36,8 +36,10 @@ class OwnCost:
         )
 
 
-def summary_table(record: WindowRecord, class_names: Sequence[str], cost: OwnCost | None = None) -> str:
-    """What the last window says about local elasticity, geometry and separability, as text.
+def summary_table(
+    record: WindowRecord, class_names: Sequence[str], cost: OwnCost | None = None, alerts: Sequence[str] = ()
+) -> str:
+    """What the last window says about local elasticity, geometry and separability, and ``alerts`` so far, as text.
 
     >>> from le_callback.monitor import SeparationMonitor
     >>> print(summary_table(SeparationMonitor(num_classes=2).close(step=9), ["cat", "dog"]).splitlines()[0])
@@ -54,6 +56,9 @@ def summary_table(record: WindowRecord, class_names: Sequence[str], cost: OwnCos
         *_influence_rows(record.influence),
         *_geometry_rows(record, class_names),
     ]
+    if record.regime is not None:
+        lines.append(f"Verdict: {record.regime.name}. {record.regime.reason[:1].upper()}{record.regime.reason[1:]}")
+    lines += [f"Alert: {text}" for text in alerts]
     if record.missing_classes:
         names = ", ".join(class_names[k] for k in record.missing_classes[:8])
         more = len(record.missing_classes) - 8
