@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from trainings import Classifier, blobs, trainer
 
 from le_callback import LECallback
+from le_callback.alerts import Alert
 
 
 class SilentOnOne(Classifier):
@@ -65,6 +66,13 @@ def data(uneven):
     return DataLoader(TensorDataset(x[mine], y[mine]), batch_size=8)
 
 
+def on_first_only(record):
+    """A rule that does not say the same on all processes."""
+    if record.step >= 12 and os.environ.get("LOCAL_RANK", "0") == "0":
+        return Alert("OnFirstOnly", record.step, (), "It is so.", "Stop.", 0.0, 0.0, 0.0)
+    return None
+
+
 def sharded():
     """A model whose parameters are split over the processes."""
     from torch.distributed.fsdp import fully_shard
@@ -89,9 +97,11 @@ def run(folder, case):
     if case in ("save_one", "resume_one"):
         settings |= {"devices": 1, "strategy": "auto"}
     model = {"silent": SilentOnOne, "differ": SilentOnOne, "fsdp": sharded}.get(case, Classifier)()
-    probe = {"probe": blobs(30), "probe_every_n_steps": 2} if case == "probe" else {}
+    extra = {"probe": blobs(30), "probe_every_n_steps": 2} if case == "probe" else {}
     head = "head" if case == "silent" else None  # where nothing is named, the other process finds another layer
-    callback = LECallback(head, every_n_steps=6, smoothing=4, summary=False, **probe)
+    if case == "alert":
+        extra |= {"alerts": [on_first_only], "on_alert": "stop"}
+    callback = LECallback(head, every_n_steps=6, smoothing=4, summary=False, **extra)
     records = Records(callback, folder if case == "spawn" else None)
     callbacks = [*([Ends()] if case == "stop" else []), callback, records]
     runner = trainer(callbacks=callbacks, max_epochs=1 if "save" in case else 2, **settings)

@@ -82,6 +82,12 @@ def test_a_stop_decided_on_one_process(tmp_path):
     assert_same(runs[1]["rows"], {6: oracle(*(r["seen"] for r in runs))[6]})
 
 
+def test_an_alert_is_that_of_the_first_process_on_all(tmp_path):
+    runs, messages = run(tmp_path, "alert")
+    assert [r["step"] for r in runs] == [12, 12]
+    assert messages.count("OnFirstOnly at step 12") == 1
+
+
 def test_the_probe_counts_the_batches_of_all_processes(tmp_path):
     runs, _ = run(tmp_path, "probe")
     for result in runs:
