@@ -68,7 +68,7 @@ def healthy(seed: int) -> Setup:
     """A healthy setup; every twentieth runs for 20,000 steps after it has converged."""
     rng = np.random.default_rng([seed, 2])
     if seed % 20 == 19:
-        return Setup(optimizer="adam", schedule=str(rng.choice(["constant", "cosine"])), steps=22_000, seed=seed)
+        return Setup(optimizer="adam", schedule=str(rng.choice(["constant", "cosine"])), steps=28_000, seed=seed)
     batch = (1, 2, 4, 16, 64, 256)[seed % 6]
     nets = ["plain", "dropout"] + ["batch_norm"] * (batch > 2)
     return Setup(
