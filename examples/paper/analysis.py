@@ -6,7 +6,7 @@ K classes, T readings of the probe from the first identifiable step on, n runs o
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +118,13 @@ def analyse(runs: list[Run]) -> list[Analysed]:
     """
     start = max(first_identifiable(run) for run in runs)
     return [_analyse(run, start) for run in runs]
+
+
+def analyse_average(analysed: list[Analysed]) -> Analysed:
+    """Of the class means averaged over the runs, from their common start; about the first run."""
+    runs = [a.run for a in analysed]
+    mean = np.mean([run.means for run in runs], axis=0)
+    return _analyse(replace(runs[0], means=mean), float(analysed[0].times[0]))
 
 
 def _analyse(run: Run, start: float) -> Analysed:

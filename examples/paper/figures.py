@@ -219,7 +219,8 @@ def differences(results: Results) -> Figure:
     grid[0, 0].set_ylabel("relative difference (0: equal, 2: opposite)")
     figure.suptitle(
         "Relative difference of genuine and simulated class means (eq. 20; for L along the direction of the class), "
-        f"mean over the classes,\nrunning mean over {RUNNING} readings; {_runs(results)}; band: {_band(results, 'range over the classes')}",
+        f"mean over the classes,\nrunning mean over {RUNNING} readings; {_runs(results)}; "
+        f"band: {_band(results, 'range over the classes')}",
         fontsize=11,
     )
     return figure
@@ -245,9 +246,9 @@ def _curve(
 
 
 def _limit(axes: Axes, curves: list[Any]) -> None:
-    """Limits from the curves, as single intervals may be very wide."""
-    values = np.concatenate(curves)
-    low, high = np.nanmin([*values, 0.0]), np.nanmax([*values, 0.0])
+    """Limits from most of the curves, as single intervals and the first rates may be very large."""
+    low, high = np.nanquantile(np.concatenate(curves), [0.01, 0.99])
+    low, high = min(low, 0.0), max(high, 0.0)
     room = 0.35 * max(high - low, 1e-12)
     axes.set_ylim(low - room, high + room)
 

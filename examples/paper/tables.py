@@ -12,7 +12,7 @@ import torch
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from analysis import METHODS, Analysed
+from analysis import METHODS, Analysed, analyse_average
 from experiments import Experiment
 
 from le_callback import etf_angles
@@ -111,12 +111,10 @@ def _claims(results: Results, phase: list[dict[str, float]]) -> str:
 def _differences(results: Results) -> str:
     rows: list[list[Any]] = []
     for e, analysed in results:
-        row: list[Any] = [f"{e.data}, K = {e.num_classes}, batch {e.batch}"]
-        for name in METHODS:
-            own = _mean([a.imitations[name].mean for a in analysed])
-            full = _mean([float(a.imitations[name].full[1:].mean()) for a in analysed])
-            row.append(own if name.startswith("I") else f"{own} ({full})")
-        rows.append(row)
+        name = f"{e.data}, K = {e.num_classes}, batch {e.batch}"
+        rows.append([name, *_scores(analysed)])
+        if len(analysed) > 1:
+            rows.append([f"{name}; class means averaged over the trainings", *_scores([analyse_average(analysed)])])
     return (
         "\n## Mean relative difference (eq. 20) from the first identifiable step\n\n"
         "Mean over classes and later readings. For the L-model along the direction of the class, as in the paper, and\n"
@@ -125,6 +123,15 @@ def _differences(results: Results) -> str:
         "first point alone. *Entrywise* averages the log of all entries, as the paper does; *modes* takes norms;\n"
         "*projected* the growth along the starting pattern of each mode.\n\n" + _table(["experiment", *METHODS], rows)
     )
+
+
+def _scores(analysed: list[Analysed]) -> list[str]:
+    cells = []
+    for name in METHODS:
+        own = _mean([a.imitations[name].mean for a in analysed])
+        full = _mean([float(a.imitations[name].full[1:].mean()) for a in analysed])
+        cells.append(own if name.startswith("I") else f"{own} ({full})")
+    return cells
 
 
 def _angle_deviation(a: Analysed) -> float:
