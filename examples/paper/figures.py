@@ -24,6 +24,7 @@ from analysis import SMOOTHING, Analysed, centre_and_spread
 from experiments import Experiment
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73")
+DARK = ("#003a5c", "#6e3000", "#004f3a")  # the same, for what is simulated
 GREY = "0.55"
 RUNNING = 11  # readings that figure 5 is smoothed over
 CLOUD = 150  # validation images of each class that are drawn
@@ -60,7 +61,7 @@ def separation(results: Results) -> Figure:
             upper.view_init(elev=25, azim=20)  # the paths lie about across (1, 1, 1)
             upper.set_box_aspect(None, zoom=0.85)
         upper.set_title(_title(experiment), fontsize=9)
-        upper.legend(frameon=False, fontsize=8, loc="upper left")
+        upper.legend(frameon=False, fontsize=8, loc="upper left" if K == 3 else "lower left")
         (_projected_plane if K == 3 else _projected_line)(lower, analysed, mean, names)
     figure.suptitle(
         "Separation of the class means of the logits while training (probe of training images; "
@@ -164,9 +165,8 @@ def imitation(results: Results, names: tuple[str, str] = ("I, entrywise (paper)"
                     own = j == k
                     width, alpha = (1.8, 1.0) if own else (0.9, 0.55)
                     _curve(axes, times, [g[:, k, j] for g in genuine], COLOURS[k], label if own else "", width=width)
-                    axes.plot(
-                        times, np.mean([p[:, k, j] for p in paths], axis=0), "--", color="k", lw=width, alpha=alpha
-                    )
+                    simulated = np.mean([p[:, k, j] for p in paths], axis=0)
+                    axes.plot(times, simulated, "--", color=DARK[k], lw=width, alpha=alpha)
                     axes.set_xlim(float(times[0]), float(times[-1]))
             low, high = min(g.min() for g in genuine), max(g.max() for g in genuine)
             room = 0.35 * (high - low)
@@ -175,10 +175,20 @@ def imitation(results: Results, names: tuple[str, str] = ("I, entrywise (paper)"
             heading = f"{name}: mean RD {mean:.2f}"
             axes.set_title(f"{_title(experiment)}\n{heading}" if row == 0 else heading, fontsize=9)
             axes.set_ylabel("class mean of a logit")
-            axes.plot([], [], "k--", label="LE-ODE")
-            axes.legend(frameon=False, fontsize=8, title="mean over the images of", title_fontsize=8, loc="upper left")
+            axes.plot([], [], "k--", label="LE-ODE (darker)")
             _plain(axes)
         grid[1, column].set_xlabel("optimizer step")
+        grid[1, column].legend(
+            frameon=False,
+            fontsize=8,
+            title="mean over the images of",
+            title_fontsize=8,
+            ncols=4,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.18),
+            handlelength=1.2,
+            columnspacing=0.8,
+        )
     figure.suptitle(
         "Genuine dynamics (colour) and the LE-ODE started once at the first identifiable step (dashed; "
         f"{_runs(results)})."

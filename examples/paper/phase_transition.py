@@ -108,11 +108,12 @@ def draw(rows: list[dict[str, float]]) -> Figure:
     loss.set(title="Loss", ylabel="cross entropy (nats)")
     for axes in (index, accuracy, loss):
         axes.axvline(2 / 3, color="0.7", ls=":", lw=1)
+        axes.set_xlim(-0.04, 1.04)
         axes.set_xlabel("share of corrupted labels (dotted: 2/3, pure noise)")
         axes.spines[["top", "right"]].set_visible(False)
     index.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.9), title="of")
     accuracy.legend(frameon=False, fontsize=8)
-    loss.legend(frameon=False, fontsize=8, loc="upper left")
+    loss.legend(frameon=False, fontsize=8, loc="lower right")
     figure.suptitle(
         "GeoMNIST, batch 1, learning rate 0.005, I-model on the logits of the probe. "
         "Dots: single trainings; lines and bands: their mean and range",

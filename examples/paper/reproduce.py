@@ -55,10 +55,10 @@ def collect(
 
 
 def shortened(experiment: Experiment, steps: int | None) -> Experiment:
-    """The experiment with fewer steps, read as often as before relative to its length."""
+    """The experiment with at most so many steps, with 25 readings at least."""
     if steps is None or steps >= experiment.steps:
         return experiment
-    return replace(experiment, steps=steps, probe_every=max(1, min(experiment.probe_every, steps // 50)))
+    return replace(experiment, steps=steps, probe_every=max(1, min(experiment.probe_every, steps // 25)))
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:

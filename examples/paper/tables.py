@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ def report(results: Results, phase: list[dict[str, float]], command: str, runs: 
     """The whole file."""
     first = results[0][0]
     head = INTRODUCTION.format(command=command, runs=runs, probe=first.probe_per_class, every=first.probe_every)
+    if phase:
+        with_loss = sum("loss_train" in row for row in phase)
+        head += (
+            f"\nFigure 3 is `phase_transition.png`, from {len(phase)} trainings by `phase_transition.py`; the loss was "
+            f"recorded in {with_loss} of them.\n"
+        )
     parts = [head, _trainings(results), _claims(results, phase), _differences(results)]
     return (
         "\n".join(parts) + f"\nPython {platform.python_version()}, torch {results[0][1][0].run.about['torch']}, CPU.\n"
@@ -63,55 +70,69 @@ def _trainings(results: Results) -> str:
 
 
 def _claims(results: Results, phase: list[dict[str, float]]) -> str:
-    rows = []
-    for e, analysed in results:
-        name = f"{e.data}, K = {e.num_classes}, batch {e.batch}"
-        tails = [a.coefficients["I"].tail_index("gamma").index for a in analysed]
-        rows.append(
-            [
-                "γ = ω(1/t), a tail index below 1, goes with separation (theorem)",
-                name,
-                f"tail index of γ {_mean(tails)} (I-model), accuracy {_mean([a.run.accuracy for a in analysed])}",
-            ]
-        )
-        ends = [(a.coefficients["L"].G[-1], a.coefficients["L"].B[-1]) for a in analysed]
-        G, B = np.mean(ends, axis=0)
-        rows.append(
-            [
-                "γ > 0 and B < 0: the class means tend to an ETF (L-model, proposition)",
-                name,
-                f"A − B = {G:.1f}, B = {B:.1f} at the end; RMS deviation of the angles from the ETF "
-                f"{_mean([_angle_deviation(a) for a in analysed], 1)}°"
-                + (" (always 0 for K = 2)" if e.num_classes == 2 else ""),
-            ]
-        )
-        rows.append(
-            [
-                "the LE-ODE with estimated A, B imitates the training; the L-model better than the I-model",
-                name,
-                f"mean RD {_mean([a.best.mean for a in analysed])} (L, projected) against "
-                f"{_mean([a.imitations['I, entrywise (paper)'].mean for a in analysed])} (I, entrywise)",
-            ]
-        )
+    columns = ["the paper's claim", "measured here", *(_name(e) for e, _ in results)]
+
+    def row(claim: str, what: str, cell: Callable[[list[Analysed]], str]) -> list[str]:
+        return [claim, what, *(cell(analysed) for _, analysed in results)]
+
+    def imitated(name: str) -> Callable[[list[Analysed]], str]:
+        return lambda analysed: _mean([a.imitations[name].mean for a in analysed])
+
+    rows = [
+        row(
+            "γ = ω(1/t), a tail index below 1, goes with separation (theorem)",
+            "tail index of γ, I-model",
+            lambda analysed: _mean([a.coefficients["I"].tail_index("gamma").index for a in analysed]),
+        ),
+        row("", "validation accuracy", lambda analysed: _mean([a.run.accuracy for a in analysed])),
+        row(
+            "γ > 0 and B < 0: the class means tend to an ETF (L-model, proposition)",
+            "A − B at the end, L-model",
+            lambda analysed: _mean([float(a.coefficients["L"].G[-1]) for a in analysed], 1),
+        ),
+        row("", "B at the end", lambda analysed: _mean([float(a.coefficients["L"].B[-1]) for a in analysed], 1)),
+        row(
+            "",
+            "RMS deviation of the angles from the ETF at the end (for K = 2 always 0)",
+            lambda analysed: _mean([_angle_deviation(a) for a in analysed], 1) + "°",
+        ),
+        row(
+            "the LE-ODE with the estimated A, B imitates the training",
+            "mean RD, L-model, projected",
+            imitated("L, projected"),
+        ),
+        row("", "mean RD, I-model, entrywise", imitated("I, entrywise (paper)")),
+    ]
+    text = "\n## The paper's claims and our numbers\n\n" + _table(columns, rows)
     if phase:
-        by_ratio: dict[float, list[float]] = {}
-        for row in phase:
-            by_ratio.setdefault(row["ratio"], []).append(row["tail_gamma"])
-        text = ", ".join(f"{ratio:.2f}: {'/'.join(f'{v:.2f}' for v in v_)}" for ratio, v_ in sorted(by_ratio.items()))
-        rows.append(
-            [
-                "the tail index crosses 1 where labels are pure noise, at 2/3 for K = 3 (phase transition)",
-                "GeoMNIST, K = 3, batch 1, 4,000 images a class",
-                f"tail index of γ by corrupted share, each seed: {text}",
-            ]
+        by_ratio: dict[float, list[dict[str, float]]] = {}
+        for found in phase:
+            by_ratio.setdefault(found["ratio"], []).append(found)
+        text += (
+            "\nClaim: the tail index crosses 1 where labels are pure noise, at 2/3 for K = 3 (phase transition).\n"
+            "GeoMNIST, batch 1, 4,000 images a class, each training:\n\n"
         )
-    return "\n## The paper's claims and our numbers\n\n" + _table(["claim", "experiment", "here"], rows)
+        text += _table(
+            ["share of corrupted labels", "tail index of γ", "tail index of A", "accuracy on clean images"],
+            [
+                [
+                    f"{ratio:.2f}",
+                    *(", ".join(f"{r[key]:.2f}" for r in of) for key in ("tail_gamma", "tail_A", "accuracy")),
+                ]
+                for ratio, of in sorted(by_ratio.items())
+            ],
+        )
+    return text
+
+
+def _name(e: Experiment) -> str:
+    return f"{e.data}, K = {e.num_classes}, batch {e.batch}"
 
 
 def _differences(results: Results) -> str:
     rows: list[list[Any]] = []
     for e, analysed in results:
-        name = f"{e.data}, K = {e.num_classes}, batch {e.batch}"
+        name = _name(e)
         rows.append([name, *_scores(analysed)])
         if len(analysed) > 1:
             rows.append([f"{name}; class means averaged over the trainings", *_scores([analyse_average(analysed)])])
