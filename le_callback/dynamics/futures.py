@@ -227,11 +227,18 @@ def _reduced(run: Run, frame: Frame) -> tuple[Array, Frame, Array | None, int]:
 
 
 def process_noise(run: Run, times: Array) -> Array:
-    """σ_k ``(K,)`` per square root of time, from second differences of the means, in which a steady drift cancels.
+    """σ_k ``(K,)`` per square root of time: what wanders, not what trembles.
 
-    E‖Δ²X̄_k‖² = 2 p σ_k² h + 6 r_k at even steps h, with r_k the sampling error of a mean.
+    Third differences at lag m, in which a drift quadratic in time cancels, have E‖Δ³X̄_k‖² = 6 p σ_k² m h + 20 r_k for
+    even steps h. r_k holds the sampling error and any trembling about a steady mean, as SGD's; taking the value at lag
+    m from that at lag 2m leaves σ_k alone. m is a twelfth of the readings.
     """
     X = run.means
-    second = (np.diff(X, n=2, axis=0) ** 2).sum(-1).mean(0)
-    left = np.maximum(second - 6 * run.noise.mean(0), 0)
-    return np.asarray(np.sqrt(left / (2 * X.shape[2] * np.diff(times).mean())))
+    m = max(1, len(X) // 12)
+
+    def third(lag: int) -> Array:
+        d = X[3 * lag :] - 3 * X[2 * lag : -lag] + 3 * X[lag : -2 * lag] - X[: -3 * lag]
+        return np.asarray((d**2).sum(-1).mean(0))
+
+    step = float(np.diff(times).mean())
+    return np.asarray(np.sqrt(np.maximum(third(2 * m) - third(m), 0) / (6 * X.shape[2] * m * step)))
