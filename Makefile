@@ -1,7 +1,7 @@
 # make demo   train on GeoMNIST with the callback attached and print the summary
 # make test   run the tests
 # make check  lint and types
-# make accuracy, make phase-transition   long reproductions with progress bars
+# make accuracy, make phase-transition, make forecast   long reproductions with progress bars
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
@@ -34,9 +34,12 @@ clean:
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy phase-transition
+.PHONY: accuracy phase-transition forecast
 accuracy: .venv/ready
 	$(BIN)/python benchmarks/accuracy.py --runs 1000
 
 phase-transition: .venv/ready
 	$(BIN)/python examples/paper/phase_transition.py
+
+forecast: .venv/ready
+	$(BIN)/python benchmarks/forecast.py

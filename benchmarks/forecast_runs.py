@@ -1,4 +1,4 @@
-"""Small trainings for ``forecast.py``: a probe is read every few steps, and the trajectory of its class means is kept."""
+"""Small trainings for ``forecast.py``: a probe is read every few steps; its class means over time are kept."""
 
 from __future__ import annotations
 

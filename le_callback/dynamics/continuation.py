@@ -14,7 +14,7 @@ import numpy as np
 from le_callback.elasticity.increments import Array
 
 LAWS = (0.0, 1.0, 2.0)  # κ
-WINDOW = 0.3  # of log time over which an elasticity is read: the last quarter of the run
+WINDOW = 0.2  # of log time over which an elasticity is read: the last fifth of the run
 REACH = 1.1  # of log time: backtests start no earlier than at a third of the run
 NEAREST = 0.15  # of log time between the latest backtest and now
 ORIGINS = 12
@@ -23,7 +23,7 @@ _INDEPENDENT = 2.0  # backtests that overlap count as this many
 _FLOOR = 1e-9
 
 
-def continued(x: Array, kappa: Array | float, h: Array | float) -> Array:
+def continued(x: Array | float, kappa: Array | float, h: Array | float) -> Array:
     """Growth of y from elasticity ``x`` over the horizon ``h``; a falling curve is the mirror of a rising one.
 
     >>> continued(np.array([2.0]), 0.0, 1.5), continued(np.array([2.0, -2.0]), 1.0, 0.5).round(4)

@@ -13,10 +13,10 @@ import torch
 
 from le_callback.dynamics.continuation import LAWS, REACH, WINDOW
 from le_callback.dynamics.futures import Run, fit_run, process_noise, simulate
-from le_callback.dynamics.readings import pair_deviation, pairs_of, quantities, frame_at
+from le_callback.dynamics.readings import frame_at, pair_deviation, pairs_of, quantities
 from le_callback.elasticity.increments import Array
 from le_callback.elasticity.inputs import as_noise, check_means
-from le_callback.elasticity.models import IModel, LEModel
+from le_callback.elasticity.models import LEModel
 
 MAX_CLASSES = 64
 _MOST_TIMES = 256  # past times that are looked at
@@ -107,21 +107,22 @@ def forecast(
 ) -> Forecast:
     """Continue the growth of both modes, simulate the LE-SDE forward, and widen by what the same run teaches.
 
-    1. Elasticities: log growth of the common and the difference mode per unit of log time, read over the last quarter
+    1. Elasticities: log growth of the common and the difference mode per unit of log time, read over the last fifth
        of the run. They go on by a power law, a log law or a faster saturating one (``continuation.LAWS``); the laws are
        weighed by how well each, started earlier in this run, met the present. α and β follow from the two modes.
     2. Each future draws a law and the joint error of one such backtest, times a heavy-tailed factor of random sign, as
-       a lasting change of its growth; the sampling error of the last means; and Brownian noise. Its class means then
+       an error of today's elasticities; the sampling error of the last means; and Brownian noise. Its class means then
        move by the LE-SDE with α, β of its own. Bands are quantiles over the futures.
     3. The two-parameter model gives all pairs one growth, or two. What a pair, a class or the worst pair grows beyond
        that is read from its own curve, continued by the same law, and backtested in the same way.
 
-    Nothing of the backtests is tuned to the run but its errors: a run whose growth changed lately gets wide bands. A
-    stage of growth that has left no trace yet, such as the end of a plateau, is not foreseen.
+    A run whose growth changed lately gets wide bands. A stage of growth that has left no trace yet, such as the end of
+    a plateau, is not foreseen. The scale and the tails of the factor, and the length of the windows, were chosen on
+    trainings; ``benchmarks/results/forecast.md`` says how the bands did on others.
 
     Args:
         means: ``(T, K, p)`` class means up to now; times at which some are NaN are left out. Only the times from
-            ``exp(-1.4)``, a quarter, of the last one on are used.
+            ``exp(-1.3)``, about a quarter, of the last one on are used.
         times: ``(T,)``, strictly increasing, counted from the start of the training; times ≤ 0 are left out.
         model: I-model, L-model, or simplex directions.
         generator: source of all random numbers.
@@ -136,12 +137,13 @@ def forecast(
         time_unit: of ``times``, for sentences and axes.
 
     Returns:
-        Bands and separation time; with empty bands and a sentence as ``status`` where the run is too short or too noisy.
+        Bands and separation time; empty, with a sentence as ``status``, where the run is too short or too noisy.
 
     Raises:
         ValueError: shapes, settings out of range, more than 64 classes, or a model without two modes.
         TypeError: a generator that is none.
 
+    >>> from le_callback.elasticity.models import IModel
     >>> t = np.arange(1.0, 101.0)
     >>> x = t[:, None, None] * np.array([[1.0], [2.0]])  # a power law
     >>> found = forecast(x, t, model=IModel(), generator=torch.Generator().manual_seed(0))
@@ -179,7 +181,9 @@ def forecast(
     if len(recent) > _MOST_TIMES:
         recent = recent[np.linspace(0, len(recent) - 1, _MOST_TIMES).round().astype(int)]
     if len(recent) < 12:
-        return nothing(f"only {len(recent)} readings of all classes in the last three quarters of the run, 12 are needed")
+        return nothing(
+            f"only {len(recent)} readings of all classes in the last three quarters of the run, 12 are needed"
+        )
     run = Run(np.log(t[recent]), X[recent], r[recent], None if V is None else V[recent], pairs, model)
     fit = fit_run(run)
     if isinstance(fit, str):
@@ -225,7 +229,8 @@ def separation_time(
 ) -> SeparationTime:
     """First time that each future ``log_ratio (S, N)`` reaches the level, linear between ``times (N,)`` in log time.
 
-    >>> found = separation_time(np.array([1.0, 4.0]), np.log([[1.0, 4.0]]), np.ones(1), np.ones(1), 2.0, [0.5] * 3, "step")
+    >>> ratio = np.array([[1.0, 4.0]])
+    >>> found = separation_time(np.array([1.0, 4.0]), np.log(ratio), np.ones(1), ratio[0, :1], 2.0, [0.5] * 3, "step")
     >>> round(found.median, 6), found.chance
     (2.0, 1.0)
     """

@@ -19,7 +19,7 @@ from le_callback.elasticity.increments import Array
 from le_callback.elasticity.models import IModel, LEModel
 from le_callback.elasticity.sampling import directions_of
 
-WIDENING = 1.0  # scale of the factor by which a future takes over the error of a backtest
+WIDENING = 1.3  # scale of the factor by which a future takes over the error of a backtest
 TAILS = 4.0  # degrees of freedom of its Student distribution
 _SUBSTEPS = 8  # of a backtest
 _PROBE = 1e-4  # of log time, to read what growth of the modes does to a quantity
@@ -57,7 +57,7 @@ class Run:
         return pair_deviation(self.spread, self.pairs)
 
     def pooled(self) -> Array:
-        """w ``(T,)``."""
+        """Log of the pooled deviation, w ``(T,)``."""
         return np.zeros(len(self.means)) if self.spread is None else 0.5 * np.log(self.spread.mean(1))
 
 
@@ -137,7 +137,8 @@ def fit_run(run: Run) -> Fit | str:
         past = np.zeros((2, len(LAWS)))
         for step in np.linspace(0, h, _SUBSTEPS + 1)[1:]:
             grown = np.stack([continued(x.u, kappa, step), continued(x.v, kappa, step)])
-            path = propagate(path, *(grown - past), run.directions)
+            du, dv = grown - past
+            path = propagate(path, du, dv, run.directions)
             past = grown
         model = quantities(path, frame) - quantities(run.means[b], frame)
         predicted = model + x.beyond(kappa, h)
@@ -150,7 +151,7 @@ def fit_run(run: Run) -> Fit | str:
 
 
 def _responses(run: Run, frame: Frame, index: int) -> tuple[Array, Array]:
-    """d quantity/du and /dv ``(n,)`` at one time, by the model."""
+    """Change of each quantity with u and with v, ``(n,)`` each, at one time, by the model."""
     x = np.repeat(run.means[None, index], 3, axis=0)
     du, dv = np.array([0.0, _PROBE, 0.0]), np.array([0.0, 0.0, _PROBE])
     still, by_u, by_v = quantities(propagate(x, du, dv, run.directions), frame)
@@ -165,31 +166,37 @@ class Future:
     values: Array
 
 
-def simulate(run: Run, fit: Fit, times: Array, sigma: Array, samples: int, generator: torch.Generator) -> Iterator[Future]:
+def simulate(
+    run: Run, fit: Fit, times: Array, sigma: Array, samples: int, generator: torch.Generator
+) -> Iterator[Future]:
     """Simulate S futures through ``times (N,)``, the first of which is the end of the run.
 
     A path draws a law κ by the weights; a backtest, whose errors in the modes, the deviation and all quantities it
-    takes over together, times one Student factor; the sampling error of its start. Its modes then grow by the law plus
-    that error; α and β of the path follow from them. The means move by the LE-SDE with these α, β and the noise
-    σ_k ``(K,)``: the exact flow of each step, with half of the step's noise before and half after it.
+    takes over together, times one Student factor, as errors of today's elasticities; the sampling error of its start.
+    Its modes then grow from these elasticities by the law; α and β of the path follow from them. The means move by the
+    LE-SDE with these α, β and the noise σ_k ``(K,)``: the exact flow of each step, with half of the step's noise before
+    and half after it.
     """
     S = samples
 
     def uniform() -> Array:
-        return np.asarray(torch.rand(S, generator=generator, dtype=torch.float64, device=generator.device).cpu().numpy())
+        return np.asarray(
+            torch.rand(S, generator=generator, dtype=torch.float64, device=generator.device).cpu().numpy()
+        )
 
     def normal(*shape: int) -> Array:
         drawn = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
         return np.asarray(drawn.cpu().numpy())
 
-    law = np.minimum(np.searchsorted(np.cumsum(fit.weights), uniform()), len(LAWS) - 1)
-    kappa = np.array(LAWS)[law]
+    chosen = np.minimum(np.searchsorted(np.cumsum(fit.weights), uniform()), len(LAWS) - 1)
+    kappa = np.array(LAWS)[chosen]
     origin = (uniform() * fit.errors.shape[1]).astype(int)
     chi2 = (normal(int(TAILS), S) ** 2).sum(0)
     factor = WIDENING * normal(S) / np.sqrt(chi2 / TAILS)
-    error = factor[:, None] * fit.errors[law, origin]  # (S, 3 + n)
+    error = factor[:, None] * fit.errors[chosen, origin]  # (S, 3 + n)
     now = fit.now
-    beyond_error = error[:, 3:] - now.by_u * error[:, :1] - now.by_v * error[:, 1:2]
+    own = now.own + error[:, 3:]
+    model = now.by_u * (now.u + error[:, :1]) + now.by_v * (now.v + error[:, 1:2])
     start, frame, directions, outside = _reduced(run, fit.frame)
     K, r = start.shape
     x = start + np.sqrt(run.noise[-1] / run.means.shape[2])[:, None] * normal(S, K, r)
@@ -199,7 +206,7 @@ def simulate(run: Run, fit: Fit, times: Array, sigma: Array, samples: int, gener
     for i, t in enumerate(times):
         h = float(np.log(t / times[0]))
         if i:
-            grown = np.stack([continued(now.u, kappa, h), continued(now.v, kappa, h)]) + error[:, :2].T * h
+            grown = continued(np.array([[now.u], [now.v]]) + error[:, :2].T, kappa, h)
             half = sigma * np.sqrt((t - times[i - 1]) / 2)
             noisy = bool(half.any())
             if noisy:
@@ -211,8 +218,9 @@ def simulate(run: Run, fit: Fit, times: Array, sigma: Array, samples: int, gener
             across = (across + half**2) * np.exp(2 * dv)[:, None] + half**2
             past = grown
         values = quantities(x, frame, across=outside * (across[:, k] + across[:, l]))
-        values += now.beyond(kappa, h) + beyond_error * h
-        values[:, -1] -= continued(now.w, kappa, h) + error[:, 2] * h
+        law = kappa[:, None]
+        values += continued(own, law, h) - continued(model, law, h)
+        values[:, -1] -= continued(now.w + error[:, 2], kappa, h)
         yield Future(float(t), values)
 
 

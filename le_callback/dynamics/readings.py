@@ -79,7 +79,12 @@ def squared_gaps(means: Array, pairs: Array) -> Array:
 
 
 def quantities(
-    means: Array, frame: Frame, *, deviation: Array | None = None, across: Array | float = 0.0, noise: Array | None = None
+    means: Array,
+    frame: Frame,
+    *,
+    deviation: Array | None = None,
+    across: Array | float = 0.0,
+    noise: Array | None = None,
 ) -> Array:
     """Log quantities ``(..., n)`` of ``means (..., K, p)``.
 
@@ -102,13 +107,11 @@ def quantities(
     along = ((means - means.mean(-2, keepdims=True)) * frame.directions).sum(-1)
     along = np.log(np.maximum(along, _LEAST_SHARE * np.maximum(frame.size, 1e-300)))
     ratio = gap - np.log(frame.deviation if deviation is None else deviation)
-    return np.concatenate(
-        [gap, along, gap.min(-1, keepdims=True), ratio.min(-1, keepdims=True)], axis=-1
-    )
+    return np.concatenate([gap, along, gap.min(-1, keepdims=True), ratio.min(-1, keepdims=True)], axis=-1)
 
 
 def mode_curves(means: Array, noise: Array, model: LEModel) -> tuple[Array, Array]:
-    """u and v ``(T,)``; NaN where a mode is not above three times its sampling noise.
+    """Log sizes u and v ``(T,)`` of both modes; NaN where a mode is not above three times its sampling noise.
 
     >>> from le_callback.elasticity.models import IModel
     >>> u, v = mode_curves(np.array([[[1.0], [3.0]]]), np.zeros((1, 2)), IModel())
