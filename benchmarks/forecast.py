@@ -1,4 +1,4 @@
-"""How well a forecast made at a third of a training holds; writes results/forecast.md and a fan chart.
+"""How well a forecast made at a third of a training holds; writes results/forecast.md and two fan charts.
 
     python benchmarks/forecast.py [--runs-dir runs/forecast]
 
@@ -32,7 +32,10 @@ CASES = (("probe_logits", IModel()), ("probe_logits", LModel()), ("probe_feature
 LEVELS = (0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 QUANTITIES = ("gaps", "along", "worst_gap", "ratio")
 SEPARATION_HORIZON = 10  # times the time at which the forecast is made
-EXAMPLE = Run("geomnist", 0.025, 0, 6000)
+EXAMPLES = {  # a figure of each: a run with a spike where the forecast is made, and a steady one
+    "spike": (Run("geomnist", 0.025, 0, 6000), "probe_logits", 6.0),
+    "steady": (Run("digits", 0.05, 0, 3000), "probe_features", 1.5),
+}
 
 
 def trajectory(run, folder):
@@ -112,13 +115,17 @@ def row(name, scores):
     return "| " + " | ".join(cells) + " |"
 
 
+def separation_share(times):
+    """Share of the medians within a factor 1.5 of the true times."""
+    return np.mean([1 / 1.5 <= median / true <= 1.5 for _, true, _, median, _ in times])
+
+
 def separation_cells(times):
     """Number, share within a factor 1.5, share inside of the interval."""
     if not times:
         return ["0", "–", "–"]
-    near = np.mean([1 / 1.5 <= median / true <= 1.5 for _, true, _, median, _ in times])
     inside = np.mean([low <= true <= high for _, true, low, _, high in times])
-    return [str(len(times)), f"{near:.2f}", f"{inside:.2f}"]
+    return [str(len(times)), f"{separation_share(times):.2f}", f"{inside:.2f}"]
 
 
 HEAD = [
@@ -129,7 +136,7 @@ HEAD = [
 
 
 def main():
-    """Train, forecast, write the table and the figure."""
+    """Train, forecast, write the table and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/forecast"))
     parser.add_argument("--out", type=Path, default=RESULTS / "forecast.md")
@@ -151,6 +158,7 @@ def main():
             row(f"{run.family}, lr {run.lr:g}, seed {run.seed}", [s for (r, *_), s in scores.items() if r == run])
         )
     seconds = [s["seconds"] for s in scores.values() if not s["status"]]
+    shares = [separation_share(s["separation"]) for s in scores.values() if not s["status"] and s["separation"]]
     lines = [
         "# Forecasts made at one third of a training",
         "",
@@ -173,17 +181,25 @@ def main():
         *HEAD,
         *each,
         "",
+        "Levels of one run depend on each other. Counting each forecast once, by its share of times within a factor 1.5:",
+        f"{np.mean(shares):.2f} over the {len(shares)} forecasts with a time to foresee.",
+        "",
+        "Where it falls short: after a plateau (geomnist, lr 0.012, seed 0) the growth to come is not foreseen; a spike",
+        "of the loss just when the forecast is made (geomnist, lr 0.025, seed 0; forecast-spike.png) is taken for a turn",
+        "of the training; bands are wide, up to many powers of ten, where the run has just left a plateau.",
+        "",
         f"One forecast took {np.median(seconds):.2f} s at the median, {np.max(seconds):.2f} s at most (one thread).",
     ]
     args.out.parent.mkdir(exist_ok=True)
     args.out.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-    whole = trajectory(EXAMPLE, args.runs_dir)
-    part, _ = third(whole, "probe_logits")
-    data = whole.sources["probe_logits"]
-    shown = part.forecast("probe_logits", IModel(), until=data.times[-1], level=4.0)
-    title = "GeoMNIST, batch 16, learning rate 0.025: forecast at one third of the training"
-    fan_chart(shown, data, title).savefig(args.out.with_suffix(".png"), dpi=110)
+    for name, (run, source, level) in EXAMPLES.items():
+        whole = trajectory(run, args.runs_dir)
+        part, _ = third(whole, source)
+        data = whole.sources[source]
+        shown = part.forecast(source, IModel(), until=data.times[-1], level=level)
+        title = f"{run.family}, {source}, batch 16, learning rate {run.lr:g}: forecast at one third of the training"
+        fan_chart(shown, data, title).savefig(args.out.with_name(f"forecast-{name}.png"), dpi=110)
 
 
 if __name__ == "__main__":

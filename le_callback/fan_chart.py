@@ -34,7 +34,7 @@ def fan_chart(forecast: Forecast, truth: SourceTrajectory | None = None, title: 
 
     later = None if truth is None else _worst(truth, len(forecast.along.low.T), forecast.made_at)
     rows = 1 if forecast.past_ratio is None else 2
-    figure = Figure(figsize=(7.5, 1.2 + 2.9 * rows), dpi=90, layout="constrained")
+    figure = Figure(figsize=(9.5, 1.2 + 2.9 * rows), dpi=90, layout="constrained")
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     _panel(panels[0], forecast, forecast.past_worst_gap, forecast.worst_gap, None if later is None else later[:2])
     panels[0].set_ylabel("smallest gap of two class means\n‖X̄ₖ − X̄ₗ‖, units of the features")
@@ -44,7 +44,7 @@ def fan_chart(forecast: Forecast, truth: SourceTrajectory | None = None, title: 
         _mark_separation(panels[1], forecast)
     panels[-1].set_xlabel(f"time, {forecast.time_unit}s")
     for axes in panels:
-        axes.legend(fontsize=8, loc="upper left")
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     when = f"forecast made at {forecast.time_unit} {forecast.made_at:,.0f}, {forecast.model}-model"
     told = forecast.status or f"separation: {forecast.separation.status}"
     figure.suptitle(f"{title or when}\n{told}", fontsize=10)

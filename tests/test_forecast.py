@@ -124,16 +124,16 @@ def test_noise_of_the_futures_is_that_of_the_sde(model, p):
 
 
 def test_bands_cover_simulated_futures():
-    """60 LE-SDEs with rates r/t, r in 0.3 … 1.5: the truth at the end lies within 90 % bands in 46 to 60 runs.
+    """40 LE-SDEs with rates r/t, r in 0.3 … 1.5: the truth at the end lies within 90 % bands in 29 to 40 runs.
 
-    With independent hits at 0.9 the chance of fewer than 46 is 0.001. Wider than nominal is allowed: the heavy tails
+    With independent hits at 0.9 the chance of fewer than 29 is 0.0006. Wider than nominal is allowed: the heavy tails
     are meant for real trainings, whose growth changes.
     """
     rng = np.random.default_rng(0)
     t = np.geomspace(50, 1200, 160)
     now = int(np.searchsorted(t, 400))
     hits, early = [], []
-    for i in range(60):
+    for i in range(40):
         r = rng.uniform(0.3, 1.5)
         x0 = rng.standard_normal((3, 3))
         alpha = 3 * r  # modes of the I-model grow as t^r: α = 3r/t, β = 0, so that both have the growth r log t
@@ -149,8 +149,8 @@ def test_bands_cover_simulated_futures():
             np.interp(t[now + 20], found.times, found.worst_gap.high),
         )
         early.append(middle[0] <= gap[now + 20] <= middle[1])
-    assert sum(hits) >= 46
-    assert sum(early) >= 46
+    assert sum(hits) >= 29
+    assert sum(early) >= 29
 
 
 def test_process_noise_is_what_wanders():
