@@ -32,8 +32,8 @@ CASES = (("probe_logits", IModel()), ("probe_logits", LModel()), ("probe_feature
 LEVELS = (0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 QUANTITIES = ("gaps", "along", "worst_gap", "ratio")
 SEPARATION_HORIZON = 10  # times the time at which the forecast is made
-EXAMPLES = {  # a figure of each: a run with a spike where the forecast is made, and a steady one
-    "spike": (Run("geomnist", 0.025, 0, 6000), "probe_logits", 6.0),
+EXAMPLES = {  # a figure of each: a run with a dip where the forecast is made, and a steady one
+    "dip": (Run("geomnist", 0.025, 0, 6000), "probe_logits", 6.0),
     "steady": (Run("digits", 0.05, 0, 3000), "probe_features", 1.5),
 }
 
@@ -181,12 +181,12 @@ def main():
         *HEAD,
         *each,
         "",
-        "Levels of one run depend on each other. Counting each forecast once, by its share of times within a factor 1.5:",
+        "Levels of one run depend on each other. Counting each forecast once, by its share of times within ×1.5:",
         f"{np.mean(shares):.2f} over the {len(shares)} forecasts with a time to foresee.",
         "",
-        "Where it falls short: after a plateau (geomnist, lr 0.012, seed 0) the growth to come is not foreseen; a spike",
-        "of the loss just when the forecast is made (geomnist, lr 0.025, seed 0; forecast-spike.png) is taken for a turn",
-        "of the training; bands are wide, up to many powers of ten, where the run has just left a plateau.",
+        "Where it falls short: at the end of a plateau (geomnist, lr 0.012, seed 0) the growth to come is not",
+        "foreseen; a dip of the gaps just when the forecast is made (geomnist, lr 0.025, seed 0; forecast-dip.png) is",
+        "taken for a turn of the training; where the run has just left a plateau the bands span many powers of ten.",
         "",
         f"One forecast took {np.median(seconds):.2f} s at the median, {np.max(seconds):.2f} s at most (one thread).",
     ]
