@@ -4,7 +4,7 @@
 # make overhead   own cost beside bare kernels
 # make paper   the source paper's experiments: figures 1 to 5 and tables; interrupted, it goes on where it was
 #              make paper RUNS=10 CIFAR=cifar-10-python.tar.gz   averages of ten trainings, with CIFAR-10
-# make accuracy, make phase-transition   long reproductions with progress bars
+# make accuracy, make phase-transition, make forecast   long reproductions with progress bars
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
@@ -37,7 +37,7 @@ clean:
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy overhead phase-transition paper
+.PHONY: accuracy overhead phase-transition forecast paper
 overhead: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
 
@@ -46,6 +46,9 @@ accuracy: .venv/ready
 
 phase-transition: .venv/ready
 	$(BIN)/python examples/paper/phase_transition.py
+
+forecast: .venv/ready
+	$(BIN)/python benchmarks/forecast.py
 
 RUNS ?= 1
 CIFAR ?=

@@ -10,6 +10,7 @@ from le_callback.callback import LECallback
 from le_callback.collapse import etf_angle, etf_angles
 from le_callback.dynamics.chances import gaussian_separation_probability, simulated_separation_probability
 from le_callback.dynamics.exits import exit_times
+from le_callback.dynamics.forecast import Forecast, forecast
 from le_callback.dynamics.noise import NoiseEstimate, estimate_mean_noise, estimate_sample_noise
 from le_callback.dynamics.ode import simulate_ode
 from le_callback.dynamics.projection import project_integrals
@@ -39,6 +40,7 @@ __all__ = [
     "DirectionModel",
     "Estimate",
     "EtfAngles",
+    "Forecast",
     "GeneralModel",
     "IModel",
     "LECallback",
@@ -63,6 +65,7 @@ __all__ = [
     "etf_angle",
     "etf_angles",
     "exit_times",
+    "forecast",
     "gaussian_separation_probability",
     "nearest_mean_accuracy",
     "pair_discriminability",

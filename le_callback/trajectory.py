@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from le_callback.dynamics.forecast import Forecast, forecast
 from le_callback.elasticity.coefficients import LECoefficients
 from le_callback.elasticity.estimators import estimate_coefficients
 from le_callback.elasticity.models import IModel, LEModel, LModel
@@ -69,6 +70,31 @@ class Trajectory:
         options.setdefault("window", min(51, len(data.times)))
         noise = None if source.startswith(PROBE) else data.mean_noise
         return estimate_coefficients(data.means, data.times, model=model, noise=noise, **options)
+
+    def forecast(
+        self, source: str, model: LEModel, *, generator: torch.Generator | None = None, **options: Any
+    ) -> Forecast:
+        """Continue one source by simulation; options of ``dynamics.forecast.forecast``, such as ``until`` or ``level``.
+
+        The within-class variances of the source give the separation time; for all sources but the probe's, the sampling
+        error of the means is taken into account. Without a ``generator`` one of seed 0 is used.
+
+        Raises:
+            ValueError: if there is no such source, or as ``forecast``.
+        """
+        if source not in self.sources:
+            raise ValueError(f"Expected `source` to be one of {', '.join(self.sources) or 'none'}, but got {source!r}.")
+        data = self.sources[source]
+        return forecast(
+            data.means,
+            data.times,
+            model=model,
+            generator=generator or torch.Generator().manual_seed(0),
+            spread=data.mean_noise.astype(np.float64) * data.counts,
+            sampling_noise=None if source.startswith(PROBE) else data.mean_noise,
+            time_unit=self.time_unit,
+            **options,
+        )
 
     def centred(self) -> dict[str, LECoefficients]:
         """Centred estimates by ``<model>_<source>``: the I-model of every source, the L-model of logits.
