@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.collapse import etf_angles
+from le_callback.collapse import centred_gram, etf_angles
 from le_callback.elasticity.models import IModel, LEModel, LModel
 from le_callback.elasticity.online import CoefficientTracker, read_modes
 from le_callback.influence import InfluenceTracker
@@ -133,8 +133,10 @@ class SeparationMonitor:
             self.recorder.add(name, time, moments)
             paired = _paired_classes(moments.seen)
             if len(paired) >= 2:
-                etf[name] = etf_angles(_wide(moments.mean[paired]), paired.tolist())
-                separation[name] = self._separation(name, moments, paired)
+                means = _wide(moments.mean[paired], 2**18)
+                gram = centred_gram(means)
+                etf[name] = etf_angles(means, paired.tolist(), gram)
+                separation[name] = self._separation(name, moments, paired, gram)
         coefficients = {
             key: self._coefficients(key, model, statistics.get(source), time) for key, model, source in _models(False)
         }
@@ -211,7 +213,7 @@ class SeparationMonitor:
         modes = read_modes(model, _wide(moments.mean), _wide(noise), self.num_classes, dimensions)
         return self.trackers[key].add(time, modes)
 
-    def _separation(self, source: str, statistics: ClassStatistics, paired: Tensor) -> Separation:
+    def _separation(self, source: str, statistics: ClassStatistics, paired: Tensor, gram: Tensor) -> Separation:
         assert self.window is not None
         features, labels = self.window.samples(source)
         previous = self.window.previous_means(source)
@@ -222,7 +224,7 @@ class SeparationMonitor:
             labels = position[labels]
             features, labels = features[labels >= 0], labels[labels >= 0]
             means, previous = means[paired], None if previous is None else previous[paired]
-        return measure_separation(features, labels, means, previous, paired.tolist())
+        return measure_separation(features, labels, means, previous, paired.tolist(), gram)
 
     def _own_direction_noise(
         self, model: LEModel, samples: Tensor, labels: Tensor, statistics: ClassStatistics
@@ -283,6 +285,6 @@ def _paired_classes(seen: Tensor) -> Tensor:
     return classes[:: max(1, stride)]
 
 
-def _wide(x: Tensor) -> Tensor:
-    """Double precision on the host where that is cheap; large tensors stay where they are."""
-    return x.cpu().double() if x.numel() <= 2**20 else x
+def _wide(x: Tensor, most: int = 2**20) -> Tensor:
+    """Double precision on the host where that is cheap; tensors of more than ``most`` numbers stay where they are."""
+    return x.cpu().double() if x.numel() <= most else x

@@ -145,6 +145,15 @@ def add_deviations(state: MomentState, deviations: Tensor, rows: ClassRows) -> N
     state.mislabelled.add_(rows.mislabelled)
 
 
+def usable_rows(deviations: Tensor) -> Tensor:
+    """Which rows of (N, p) ``add_deviations`` does not leave out: those whose squares do not overflow, (N,).
+
+    >>> usable_rows(torch.tensor([[1.0], [torch.inf], [1e20]]))
+    tensor([ True, False, False])
+    """
+    return torch.linalg.vector_norm(deviations, dim=1).square_() < torch.inf  # NaN compares false
+
+
 def _add_weighted(state: MomentState, x: Tensor, weights: Tensor) -> None:
     """Each sample is taken about the reference of its heaviest class, where its distance is exact even when tiny."""
     usable = weights.isfinite().all(1) & (weights >= 0).all(1)
@@ -241,11 +250,14 @@ def effective_dimensions(features: Tensor, labels: Tensor, num_classes: int) -> 
     1.0
     """
     p = features.shape[1]
+    if num_classes > len(labels):  # only the classes that are there matter
+        present, labels = labels.unique(return_inverse=True)
+        num_classes = len(present)
     state = empty_moments(initial_reference(features, num_classes))
     update_moments(state, features, labels)
     x = features.to(state.sums.dtype) - class_statistics(state).mean[labels]
     dof = len(x) - int((state.weight > 0).sum())
-    gram = x @ x.T
+    gram = x @ x.T if len(x) <= p else x.T @ x  # of equal trace and norm
     trace = float(gram.diagonal().sum()) / max(dof, 1)
     squared = float(gram.square().sum()) / max(dof, 1) ** 2 - trace**2 / max(dof, 1)
     if dof < 2 or squared <= 0:
