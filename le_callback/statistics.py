@@ -133,15 +133,16 @@ def add_deviations(state: MomentState, deviations: Tensor, rows: ClassRows) -> N
     """
     K = state.weight.shape[0]
     squared = torch.linalg.vector_norm(deviations, dim=1).square_()
-    row = rows.row.masked_fill((squared < torch.inf).logical_not_(), K)  # NaN compares false
+    row = torch.where(squared < torch.inf, rows.row, K)  # NaN compares false
     # summed apart first: adding one by one, single precision would stand still at 2²⁴ samples of a class
-    counted = squared.new_zeros(K + 1).index_add_(0, row, torch.ones_like(squared))
-    scatter = squared.new_zeros(K + 1).index_add_(0, row, squared)
+    counted, scatter = squared.new_zeros(2, K + 1).unbind()
+    counted.index_add_(0, row, torch.ones_like(squared))
+    scatter.index_add_(0, row, squared)
     state.weight.add_(counted[:K])
     state.weight_sq.add_(counted[:K])
     state.scatter.add_(scatter[:K])
     state.sums.index_add_(0, row, deviations)
-    state.nonfinite.add_(counted[K] - rows.left_out)
+    state.nonfinite.add_(counted[K]).sub_(rows.left_out)
     state.mislabelled.add_(rows.mislabelled)
 
 

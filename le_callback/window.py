@@ -110,13 +110,14 @@ class ClassWindow:
         while done < n:
             take = min(n - done, self._capacity - self._cursor)
             stop = self._cursor + take
-            part = slice(done, done + take) if take < n else slice(None)
-            self._labels[self._cursor : stop] = labels[part]
-            reference = labels[part].long().clamp(0, self.num_classes - 1)
+            whole = take == n
+            kept = self._labels[self._cursor : stop]
+            kept.copy_(labels if whole else labels[done : done + take])
+            reference = kept.clamp(0, self.num_classes - 1)
             for name, x in batch.items():
                 rows = self._rows[name][self._cursor : stop]
                 torch.index_select(self.moments[name].reference, 0, reference, out=rows)
-                torch.sub(x[part].detach(), rows, out=rows)
+                torch.sub(x.detach() if whole else x[done : done + take].detach(), rows, out=rows)
             if target.ndim > 1:
                 # weights are not kept, so these rows are added at once
                 self._accumulate(self._cursor)
