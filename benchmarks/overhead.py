@@ -2,8 +2,9 @@
 
     python benchmarks/overhead.py [--quick] [--device cuda]
 
-Everything that is compared is timed in turns in one process, and medians are given; on a CPU in time of the process, which
-what else runs on the machine does not count in. Batches change from call to call, for the bare kernels as for the others. Legend: K classes, p feature dimensions, B samples of a batch.
+Everything that is compared is timed in turns in one process, and medians are given; on a CPU in time of the process, in
+which what else runs on the machine does not count. Batches change from call to call, for the bare kernels as for the
+others. Legend: K classes, p feature dimensions, B samples of a batch.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ def memory(K: int, p: int, B: int, device: str, steps: int) -> tuple[int, int]:
 def shares(device: str, quick: bool, log_step: float) -> list[str]:
     """The table of real trainings; ``log_step``, in ms, is that of a training too slow to wait for its own."""
     lines = [
-        "With: with a log step every 50 steps, TensorBoard and all scalars, no figures. Aims: CNN 1 and 2.5, ResNet 0.3.",
+        "With: with a log step every 50 steps, TensorBoard and all scalars, no figures. Aims: CNN 1, 2.5; ResNet 0.3.",
         "",
         "| training | step, ms | hooks, ms | log step, ms | between log steps, % | with, % |",
         "|---|---|---|---|---|---|",
@@ -253,7 +254,7 @@ def main() -> None:
     ]
     with torch.no_grad():
         for K, p, B in SHAPES:
-            c = update_costs(K, p, B, device, 3 if quick else 15)
+            c = update_costs(K, p, B, device, 3 if quick else 7)
             lines.append(
                 f"| {K}, {p}, {B} | {c['bare']:.0f} | {c['features']:.0f} | {c['features'] / c['bare']:.1f}"
                 f" | {c['bare, both']:.0f} | {c['engine']:.0f} | {c['engine'] / c['bare, both']:.1f}"

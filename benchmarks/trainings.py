@@ -152,7 +152,7 @@ TRAININGS = {
     "small CNN, batch 32": Training(small_cnn, 84, 10, (1, 28, 28), 32, 512, every=32),
     "small transformer, 16 × 32 labels": Training(SmallTransformer, 128, 20, (32,), 16, 160, every=10, tokens=True),
     "head alone, K = 1000, p = 2048, batch 256": Training(nn.Identity, 2048, 1000, (2048,), 256, 160, every=10),
-    "ResNet-18, batch 128": Training(resnet18, 512, 10, (3, 32, 32), 128, 6, every=100),
+    "ResNet-18, batch 128": Training(resnet18, 512, 10, (3, 32, 32), 128, 5, every=100),
 }
 
 

@@ -63,7 +63,7 @@ def squared_distances(means: Tensor, gram: Tensor | None = None) -> Tensor:
             exact = torch.cat(
                 [
                     (means[a] - means[b]).square_().sum(1)
-                    for a, b in zip(first.split(1024), second.split(1024), strict=True)
+                    for a, b in zip(*(torch.split(t, 1024) for t in (first, second)), strict=True)
                 ]
             )
             distances[first, second] = distances[second, first] = exact

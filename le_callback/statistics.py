@@ -152,7 +152,8 @@ def usable_rows(deviations: Tensor) -> Tensor:
     >>> usable_rows(torch.tensor([[1.0], [torch.inf], [1e20]]))
     tensor([ True, False, False])
     """
-    return torch.linalg.vector_norm(deviations, dim=1).square_() < torch.inf  # NaN compares false
+    squared = torch.linalg.vector_norm(deviations, dim=1).square_()
+    return torch.isfinite(squared)
 
 
 def _add_weighted(state: MomentState, x: Tensor, weights: Tensor) -> None:
@@ -252,7 +253,7 @@ def effective_dimensions(features: Tensor, labels: Tensor, num_classes: int) -> 
     """
     p = features.shape[1]
     if num_classes > len(labels):  # only the classes that are there matter
-        present, labels = labels.unique(return_inverse=True)
+        present, labels = torch.unique(labels, return_inverse=True)
         num_classes = len(present)
     state = empty_moments(initial_reference(features, num_classes))
     update_moments(state, features, labels)
