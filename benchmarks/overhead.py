@@ -2,8 +2,9 @@
 
     python benchmarks/overhead.py [--quick] [--device cuda]
 
-Everything that is compared is timed in turns in one process, and medians are given. Batches change from call to call,
-for the bare kernels as for the others. Legend: K classes, p feature dimensions, B samples of a batch.
+Everything that is compared is timed in turns in one process, and medians are given; on a CPU in time of the process, in
+which what else runs on the machine does not count. Batches change from call to call, for the bare kernels as for the
+others. Legend: K classes, p feature dimensions, B samples of a batch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import shlex
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
@@ -30,6 +30,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from trainings import TRAININGS, clock, measure_share  # noqa: E402
 
 from le_callback.dashboards import scalars  # noqa: E402
 from le_callback.monitor import MonitorSettings, SeparationMonitor  # noqa: E402
@@ -56,15 +58,16 @@ def batches(K: int, p: int, B: int, device: str, count: int = 8, scale: float = 
 def in_turns(calls: dict[str, Callable[[], object]], rounds: int, inner: int, device: str) -> dict[str, float]:
     """Median microseconds of one call, each timed over ``inner`` of them and in turn with the others."""
     times: dict[str, list[float]] = {name: [] for name in calls}
+    now = clock(device)
     for turn in range(rounds + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = now()
             for _ in range(inner):
                 call()
             if device == "cuda":
                 torch.cuda.synchronize()
             if turn:  # the first warms up
-                times[name].append((time.perf_counter() - start) / inner * 1e6)
+                times[name].append((now() - start) / inner * 1e6)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -118,7 +121,7 @@ def update_costs(K: int, p: int, B: int, device: str, rounds: int) -> dict[str, 
 
 def log_costs(K: int, p: int, B: int, device: str, windows: int, probe: bool) -> dict[str, float]:
     """Median milliseconds of a log step in its parts, once all coefficients are known."""
-    monitor = SeparationMonitor(K, MonitorSettings(probe=probe))
+    monitor, now = SeparationMonitor(K, MonitorSettings(probe=probe)), clock(device)
     parts: dict[str, list[float]] = {"close": [], "scalars": [], "logging": []}
     with tempfile.TemporaryDirectory() as folder:
         logger = TensorBoardLogger(folder)
@@ -132,13 +135,13 @@ def log_costs(K: int, p: int, B: int, device: str, windows: int, probe: bool) ->
                     update_moments(moments, values, y)
                     readings[name] = class_statistics(moments)
                 monitor.add_probe(8.0 * window, readings)
-            t0 = time.perf_counter()
+            t0 = now()
             record = monitor.close(8 * window)
-            t1 = time.perf_counter()
+            t1 = now()
             values_by_tag = scalars(record)
-            t2 = time.perf_counter()
+            t2 = now()
             logger.log_metrics(values_by_tag, step=window)
-            t3 = time.perf_counter()
+            t3 = now()
             if window >= 15:
                 for name, seconds in zip(parts, (t1 - t0, t2 - t1, t3 - t2), strict=True):
                     parts[name].append(1e3 * seconds)
@@ -195,6 +198,26 @@ def memory(K: int, p: int, B: int, device: str, steps: int) -> tuple[int, int]:
     return early, state_bytes(engine.window)
 
 
+def shares(device: str, quick: bool, log_step: float) -> list[str]:
+    """The table of real trainings; ``log_step``, in ms, is that of a training too slow to wait for its own."""
+    lines = [
+        "With: with a log step every 50 steps, TensorBoard and all scalars, no figures. Aims: CNN 1, 2.5; ResNet 0.3.",
+        "",
+        "| training | step, ms | hooks, ms | log step, ms | between log steps, % | with, % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, training in TRAININGS.items():
+        share = measure_share(training, device, 3 * training.every + 1 if quick and training.every < 100 else None)
+        if share.log == 0:
+            share.log = log_step
+        lines.append(
+            f"| {name} | {share.step:.1f} | {share.hooks:.3f} | {share.log:.1f}"
+            f" | {share.between():.2f} | {share.with_log():.2f} |"
+        )
+    lines += ["", "The log step of ResNet-18 is that of the table above, at K = 10, p = 512."]
+    return lines
+
+
 def processor(device: str) -> str:
     """The device's name."""
     if device == "cuda":
@@ -231,7 +254,7 @@ def main() -> None:
     ]
     with torch.no_grad():
         for K, p, B in SHAPES:
-            c = update_costs(K, p, B, device, 3 if quick else 15)
+            c = update_costs(K, p, B, device, 3 if quick else 7)
             lines.append(
                 f"| {K}, {p}, {B} | {c['bare']:.0f} | {c['features']:.0f} | {c['features'] / c['bare']:.1f}"
                 f" | {c['bare, both']:.0f} | {c['engine']:.0f} | {c['engine'] / c['bare, both']:.1f}"
@@ -239,9 +262,11 @@ def main() -> None:
             )
         lines += ["", "## Log step, ms", "", "Aims, in all: 6 at K = 10, 150 at K = 1000.", ""]
         lines += ["| K, p | probe | close | scalars | TensorBoard | in all |", "|---|---|---|---|---|---|"]
+        log_steps = {}
         for K, p, B in (SHAPES[1], SHAPES[3]):
             for probe in (False, True):
                 c = log_costs(K, p, B, device, 2 if quick else 9, probe)
+                log_steps[K, p, probe] = sum(c.values())
                 cells = " | ".join(f"{c[name]:.2f}" for name in ("close", "scalars", "logging"))
                 lines.append(f"| {K}, {p} | {'on' if probe else 'off'} | {cells} | {sum(c.values()):.1f} |")
         steps = 2_000 if quick else 200_000
@@ -258,6 +283,8 @@ def main() -> None:
                 f"State of the window at K = {K}, p = {p}: {held / 2**20:.1f} MiB;"
                 f" the bound is {bound / 2**20:.1f} MiB."
             )
+    lines += ["", "## Share of a training step", "", *shares(device, quick, log_steps[10, 512, False])]
+    lines += ["", f"Load of the machine at the end: {os.getloadavg()[0]:.1f}."]
     text = "\n".join(lines) + "\n"
     print(text)
     if not quick:

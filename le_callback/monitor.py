@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.collapse import etf_angles
+from le_callback.collapse import centred_gram, etf_angles
 from le_callback.elasticity.models import IModel, LEModel, LModel
 from le_callback.elasticity.online import CoefficientTracker, read_modes
 from le_callback.influence import InfluenceTracker
@@ -138,9 +138,11 @@ class SeparationMonitor:
             self.recorder.add(name, time, moments)
             paired = _paired_classes(moments.seen)
             if len(paired) >= 2:
-                etf[name] = etf_angles(_wide(moments.mean[paired]), paired.tolist())
+                means = _wide(moments.mean[paired], 2**18)
+                gram = centred_gram(means)
+                etf[name] = etf_angles(means, paired.tolist(), gram)
                 rows = self._rows(name, moments, paired)
-                separation[name] = measure_separation(*rows, paired.tolist())
+                separation[name] = measure_separation(*rows, paired.tolist(), gram)
                 classes[name] = measure_classes(*rows, paired.tolist())
                 if name == "logits" and self.window:
                     head = measure_head(*self.window.samples(name), self.num_classes, paired.tolist())
@@ -306,6 +308,6 @@ def _paired_classes(seen: Tensor) -> Tensor:
     return classes[:: max(1, stride)]
 
 
-def _wide(x: Tensor) -> Tensor:
-    """Double precision on the host where that is cheap; large tensors stay where they are."""
-    return x.cpu().double() if x.numel() <= 2**20 else x
+def _wide(x: Tensor, most: int = 2**20) -> Tensor:
+    """Double precision on the host where that is cheap; tensors of more than ``most`` numbers stay where they are."""
+    return x.cpu().double() if x.numel() <= most else x

@@ -133,16 +133,27 @@ def add_deviations(state: MomentState, deviations: Tensor, rows: ClassRows) -> N
     """
     K = state.weight.shape[0]
     squared = torch.linalg.vector_norm(deviations, dim=1).square_()
-    row = rows.row.masked_fill((squared < torch.inf).logical_not_(), K)  # NaN compares false
+    row = torch.where(squared < torch.inf, rows.row, K)  # NaN compares false
     # summed apart first: adding one by one, single precision would stand still at 2²⁴ samples of a class
-    counted = squared.new_zeros(K + 1).index_add_(0, row, torch.ones_like(squared))
-    scatter = squared.new_zeros(K + 1).index_add_(0, row, squared)
+    counted, scatter = squared.new_zeros(2, K + 1).unbind()
+    counted.index_add_(0, row, torch.ones_like(squared))
+    scatter.index_add_(0, row, squared)
     state.weight.add_(counted[:K])
     state.weight_sq.add_(counted[:K])
     state.scatter.add_(scatter[:K])
     state.sums.index_add_(0, row, deviations)
-    state.nonfinite.add_(counted[K] - rows.left_out)
+    state.nonfinite.add_(counted[K]).sub_(rows.left_out)
     state.mislabelled.add_(rows.mislabelled)
+
+
+def usable_rows(deviations: Tensor) -> Tensor:
+    """Which rows of (N, p) ``add_deviations`` does not leave out: those whose squares do not overflow, (N,).
+
+    >>> usable_rows(torch.tensor([[1.0], [torch.inf], [1e20]]))
+    tensor([ True, False, False])
+    """
+    squared = torch.linalg.vector_norm(deviations, dim=1).square_()
+    return torch.isfinite(squared)
 
 
 def _add_weighted(state: MomentState, x: Tensor, weights: Tensor) -> None:
@@ -241,11 +252,14 @@ def effective_dimensions(features: Tensor, labels: Tensor, num_classes: int) -> 
     1.0
     """
     p = features.shape[1]
+    if num_classes > len(labels):  # only the classes that are there matter
+        present, labels = torch.unique(labels, return_inverse=True)
+        num_classes = len(present)
     state = empty_moments(initial_reference(features, num_classes))
     update_moments(state, features, labels)
     x = features.to(state.sums.dtype) - class_statistics(state).mean[labels]
     dof = len(x) - int((state.weight > 0).sum())
-    gram = x @ x.T
+    gram = x @ x.T if len(x) <= p else x.T @ x  # of equal trace and norm
     trace = float(gram.diagonal().sum()) / max(dof, 1)
     squared = float(gram.square().sum()) / max(dof, 1) ** 2 - trace**2 / max(dof, 1)
     if dof < 2 or squared <= 0:

@@ -25,6 +25,7 @@ from le_callback.statistics import (
     merge_moments,
     next_reference,
     update_moments,
+    usable_rows,
 )
 
 RING_BYTES = 8 * 2**20  # of each source
@@ -60,6 +61,7 @@ class ClassWindow:
         self._rows = {name: r.new_zeros(self._capacity, r.shape[1]) for name, r in references.items()}
         self._labels = torch.full((self._capacity,), -1, dtype=torch.long, device=first.device)
         self._filled = self._cursor = self._accumulated = 0
+        self._kept: dict[str, tuple[Tensor, Tensor]] = {}  # what ``samples`` found, until the window changes
         self._advanced = False
 
     @classmethod
@@ -102,18 +104,20 @@ class ClassWindow:
             batch: (N, p) by source.
             target: integer labels (N,) or class weights (N, K).
         """
+        self._kept.clear()
         labels = target if target.ndim == 1 else _heaviest(target)
         done, n = 0, len(target)
         while done < n:
             take = min(n - done, self._capacity - self._cursor)
             stop = self._cursor + take
-            part = slice(done, done + take) if take < n else slice(None)
-            self._labels[self._cursor : stop] = labels[part]
-            reference = labels[part].long().clamp(0, self.num_classes - 1)
+            whole = take == n
+            kept = self._labels[self._cursor : stop]
+            kept.copy_(labels if whole else labels[done : done + take])
+            reference = kept.clamp(0, self.num_classes - 1)
             for name, x in batch.items():
                 rows = self._rows[name][self._cursor : stop]
                 torch.index_select(self.moments[name].reference, 0, reference, out=rows)
-                torch.sub(x[part].detach(), rows, out=rows)
+                torch.sub(x.detach() if whole else x[done : done + take].detach(), rows, out=rows)
             if target.ndim > 1:
                 # weights are not kept, so these rows are added at once
                 self._accumulate(self._cursor)
@@ -141,11 +145,13 @@ class ClassWindow:
 
     def samples(self, source: str) -> tuple[Tensor, Tensor]:
         """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises."""
-        deviations, labels = self._rows[source][: self._filled], self._labels[: self._filled]
-        rows = class_rows(labels, self.num_classes, self.ignore_index)
-        x = deviations + self.moments[source].reference.index_select(0, rows.reference)
-        keep = (rows.row < self.num_classes) & x.square().sum(1).isfinite()
-        return (x, labels) if bool(keep.all()) else (x[keep], labels[keep])
+        if source not in self._kept:
+            deviations, labels = self._rows[source][: self._filled], self._labels[: self._filled]
+            rows = class_rows(labels, self.num_classes, self.ignore_index)
+            x = self.moments[source].reference.index_select(0, rows.reference).add_(deviations)
+            keep = (rows.row < self.num_classes) & usable_rows(deviations)
+            self._kept[source] = (x, labels) if bool(keep.all()) else (x[keep], labels[keep])
+        return self._kept[source]
 
     def previous_means(self, source: str) -> Tensor | None:
         """The last known class means (K, p) from before this window, NaN rows for classes never seen.
@@ -159,6 +165,7 @@ class ClassWindow:
     def advance(self) -> None:
         """Open the next window about the means of this one."""
         self._accumulate(self._cursor)
+        self._kept.clear()
         self._advanced = self._advanced or not self.empty
         self._ever_seen |= next(iter(self.moments.values())).weight > 0
         self.moments = {name: empty_moments(next_reference(m)) for name, m in self.moments.items()}
@@ -176,6 +183,7 @@ class ClassWindow:
     def rebase(self, references: Mapping[str, Tensor]) -> None:
         """Take all sums about other references (K, p), by source."""
         self._accumulate(self._cursor)
+        self._kept.clear()
         own = self._labels[: self._filled].clamp(0, self.num_classes - 1)
         for name, reference in references.items():
             shift = self.moments[name].reference - reference
@@ -195,6 +203,7 @@ class ClassWindow:
 
     def replace(self, sums: Mapping[str, Tensor], labels: Tensor, deviations: Mapping[str, Tensor]) -> None:
         """Make this the window of other samples about the same references: their ``sums``, and at most R of them."""
+        self._kept.clear()
         for name in self.moments:
             moments = empty_moments(self.moments[name].reference)
             moments.sums[:-1] = sums[f"{name}.total"]
@@ -208,6 +217,7 @@ class ClassWindow:
 
     def clear(self) -> None:
         """Forget the samples of the open window."""
+        self._kept.clear()
         self.moments = {name: empty_moments(m.reference) for name, m in self.moments.items()}
         self._filled = self._cursor = self._accumulated = 0
 

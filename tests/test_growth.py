@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.interpolate import CubicSpline
 from scipy.signal import savgol_coeffs
 
+from le_callback.elasticity import increments
 from le_callback.elasticity.growth import fit_growth, growth_basis, polynomial_basis, rate_basis
 from le_callback.elasticity.increments import (
     Channels,
@@ -130,3 +132,11 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="same shape"):
         fit_growth(t, t[:4])
     assert np.isnan(fit_growth(t, t * np.nan).derivative)
+
+
+@pytest.mark.parametrize("G", [8, 23, 44])
+def test_refinement_is_the_cubic_spline(G):
+    values = np.random.default_rng(G).normal(size=(3, G))
+    grid = np.linspace(-7.0, 12.0, G)
+    expected = CubicSpline(grid, values, axis=-1)(np.linspace(grid[0], grid[-1], 8 * G))
+    np.testing.assert_allclose(values @ increments._spline(G), expected, rtol=0, atol=1e-12)

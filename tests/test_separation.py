@@ -9,7 +9,14 @@ from oracles import discriminability as slow_discriminability
 from oracles import nearest_mean_accuracy as slow_accuracy
 from sklearn.neighbors import NearestCentroid
 
-from le_callback.separation import measure_separation, nearest_mean_accuracy, pair_discriminability
+from le_callback import separation
+from le_callback.collapse import centred_gram
+from le_callback.separation import (
+    measure_separation,
+    nearest_mean_accuracy,
+    pair_discriminability,
+    squared_distances,
+)
 
 properties = settings(deadline=None, max_examples=40)
 
@@ -182,3 +189,43 @@ def test_first_window_has_no_accuracy_and_no_samples_no_pair():
     assert (nothing.pair, nothing.samples) == (None, 0)
     assert math.isnan(nothing.discriminability)
     assert math.isnan(nothing.nearest_mean_accuracy)
+
+
+@pytest.mark.parametrize("close_pairs", [8, 0])
+def test_distances_of_many_classes_in_single_precision(monkeypatch, close_pairs):
+    """Products of the means where these are far apart, differences where they are not; all differences if too many."""
+    monkeypatch.setattr(separation, "WIDE_NUMBERS", 0)
+    monkeypatch.setattr(separation, "MAX_CLOSE_PAIRS", close_pairs)
+    g = torch.Generator().manual_seed(0)
+    means = torch.randn(300, 40, generator=g)
+    means[1] = means[0] + 1e-4 * torch.randn(40, generator=g)
+    means[7] = means[290] + 1e-2 * torch.randn(40, generator=g)
+    means[9] = means[8]
+    expected = torch.cdist(means.double(), means.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+    for gram in (None, centred_gram(means)):
+        torch.testing.assert_close(squared_distances(means, gram).double(), expected, rtol=3e-5, atol=1e-12)
+
+
+def test_gram_in_blocks_is_the_whole_gram():
+    means = torch.randn(600, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    centred = means - means.mean(0)
+    torch.testing.assert_close(centred_gram(means), centred @ centred.T, rtol=1e-12, atol=1e-12)
+
+
+def test_given_products_change_nothing(monkeypatch):
+    monkeypatch.setattr(separation, "WIDE_NUMBERS", 0)
+    features, labels = blobs(11)
+    means = means_of(features, labels, 4)
+    expected = slow_discriminability(features, labels, means)
+    found = pair_discriminability(features, labels, means, centred_gram(means))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
+
+
+def test_classes_with_one_sample_take_part_in_pairs():
+    features, labels = blobs(12, K=3)
+    keep = (labels != 1) | (torch.arange(len(labels)) == int((labels == 1).nonzero()[0]))
+    features, labels = features[keep], labels[keep]
+    means = torch.randn(3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = slow_discriminability(features, labels, means)
+    assert np.isfinite(expected[0, 1])
+    np.testing.assert_allclose(pair_discriminability(features, labels, means).numpy(), expected, rtol=1e-9)

@@ -420,3 +420,21 @@ def test_effective_dimensions(spread):
     expected = variances.sum() ** 2 / (variances**2).sum()
     assert effective_dimensions(x, labels, 4) == pytest.approx(expected, rel=0.1)
     assert effective_dimensions(x[:2], labels[:2], 4) == 6  # too few to tell
+
+
+def test_effective_dimensions_do_not_depend_on_classes_that_are_absent():
+    x = torch.randn(40, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.arange(40) % 4
+    many = effective_dimensions(x, 25 * labels, 100)
+    assert many == pytest.approx(effective_dimensions(x, labels, 4), rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(30, 50), (50, 30)])
+def test_effective_dimensions_from_either_product(shape):
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    labels = torch.arange(len(x)) % 3
+    own = torch.stack([x[labels == k].mean(0) for k in range(3)])[labels]
+    gram, dof = (x - own) @ (x - own).T, len(x) - 3
+    trace = gram.trace() / dof
+    expected = trace**2 / (gram.square().sum() / dof**2 - trace**2 / dof)
+    assert effective_dimensions(x, labels, 3) == pytest.approx(float(expected), rel=1e-10)

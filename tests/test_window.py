@@ -334,3 +334,23 @@ def test_state_does_not_grow():
         if step % 100 == 99:
             window.advance()
     assert held() == early
+
+
+def test_samples_are_read_anew_after_the_window_changed():
+    x, labels = stream(9, 12)
+    window = open_window(x[:1])
+    window.update(sources(x[:4]), labels[:4])
+    assert window.samples("features")[0] is window.samples("features")[0]
+    window.update(sources(x[4:]), labels[4:])
+    torch.testing.assert_close(window.samples("features")[0], x, rtol=0, atol=1e-14)
+    window.rebase({name: m.reference + 1 for name, m in window.moments.items()})
+    torch.testing.assert_close(window.samples("features")[0], x, rtol=0, atol=1e-14)
+    kept, deviations = window.latest(5)
+    window.replace(window.sums(), kept, deviations)
+    assert len(window.samples("features")[0]) == 5
+    window.advance()
+    assert len(window.samples("features")[0]) == 0
+    window.update(sources(x[:4]), labels[:4])
+    window.samples("features")
+    window.clear()
+    assert len(window.samples("features")[0]) == 0

@@ -19,6 +19,7 @@ the posterior, ... independent runs or windows.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,7 +228,8 @@ def no_history(channels: Channels) -> ProcessHistory:
 def _refine(channels: Channels, coarse: Array, log_weight: Array, history: Array) -> tuple[Array, Array]:
     """Grid of log q ``(..., C, N)`` over the bulk of the posterior, and the history's log likelihood there."""
     fine = np.linspace(coarse[0], coarse[-1], 8 * len(coarse))
-    log_fine = CubicSpline(coarse, log_weight, axis=-1)(fine)
+    refinement = _spline(len(coarse))
+    log_fine = log_weight @ refinement
     mass = np.exp(log_fine - log_fine.max(-1, keepdims=True)).cumsum(-1)
     mass /= mass[..., -1:]
     low = fine[(mass < 3e-4).sum(-1)]
@@ -236,12 +238,19 @@ def _refine(channels: Channels, coarse: Array, log_weight: Array, history: Array
     log_q = (low - step)[..., None] + (high - low + 2 * step)[..., None] * np.linspace(0, 1, _COMPONENTS)
     if not np.any(history):
         return log_q, np.zeros_like(log_q)
-    smooth = CubicSpline(coarse, np.broadcast_to(history, log_weight.shape), axis=-1)(fine)
+    smooth = np.broadcast_to(history, log_weight.shape) @ refinement
     position = np.clip((log_q - fine[0]) / step, 0, len(fine) - 1.000001)
     left = position.astype(np.int64)
     share = position - left
     other = np.take_along_axis(smooth, left, -1) * (1 - share) + np.take_along_axis(smooth, left + 1, -1) * share
     return log_q, other
+
+
+@functools.lru_cache(maxsize=32)
+def _spline(G: int) -> Array:
+    """The not-a-knot cubic spline through G equidistant points as a matrix ``(G, 8G)``: it is linear in the values."""
+    nodes = np.arange(float(G))
+    return np.ascontiguousarray(CubicSpline(nodes, np.eye(G))(np.linspace(0, G - 1, 8 * G)).T)
 
 
 def _mixture(gram: Array, cross: Array, square: Array, log_weight: Array, q: Array) -> Posterior:

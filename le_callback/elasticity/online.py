@@ -89,7 +89,9 @@ def read_modes(
     """
     z = model.coordinates(means)
     seen = z.isfinite().all(-1)
-    z, noise = z[seen], mean_noise[seen]
+    noise = mean_noise[seen]
+    if not bool(seen.all()):
+        z = z[seen]
     n = len(z)
     if n < 2:
         return {"common": ModeReading(NAN, NAN), "difference": ModeReading(NAN, NAN)}
@@ -105,7 +107,7 @@ def read_modes(
             dimensions=spread,
         ),
         "difference": ModeReading(
-            squared=float((z - common).square().sum()) * scale,
+            squared=float((z - common).square_().sum()) * scale,
             noise=total_noise * (n - 1) / n * scale,
             dimensions=spread * (n - 1),
         ),
