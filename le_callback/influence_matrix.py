@@ -55,9 +55,8 @@ def step_moments(
         classes: rows and columns; the other classes become one more column. None takes all.
 
     >>> moments = step_moments("features", torch.tensor([1.0, 0.0]), torch.eye(2), torch.eye(2) * 1.1)
-    >>> moments.response.round(3)
-    array([[ 0.05, -0.05],
-           [-0.05,  0.05]])
+    >>> (20 * moments.response).round().astype(int).tolist()
+    [[1, -1], [-1, 1]]
     """
     X, change, c = before.double().cpu(), (after - before).double().cpu(), composition.double().cpu()
     if source == "logits":

@@ -432,6 +432,7 @@ def test_effective_dimensions_do_not_depend_on_classes_that_are_absent():
 @pytest.mark.parametrize("shape", [(30, 50), (50, 30)])
 def test_effective_dimensions_from_either_product(shape):
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x *= torch.linspace(0.1, 3, shape[1], dtype=torch.float64)
     labels = torch.arange(len(x)) % 3
     own = torch.stack([x[labels == k].mean(0) for k in range(3)])[labels]
     gram, dof = (x - own) @ (x - own).T, len(x) - 3
