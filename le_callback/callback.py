@@ -24,11 +24,12 @@ from le_callback.labels import LabelReader, LabelSource, align, chosen_classes, 
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.namespaces import AnyCallback
 from le_callback.notices import Notices, require
+from le_callback.outlook import Outlook
 from le_callback.outputs import OutputsCapture
 from le_callback.probe import Forward, Passing, Probe
 from le_callback.probe_data import ProbeData
 from le_callback.processes import Processes
-from le_callback.publishing import draw, publish, show_progress, tell_regime
+from le_callback.publishing import draw, draw_forecast, publish, show_progress, tell_regime
 from le_callback.records import WindowRecord
 from le_callback.schedule import learning_rate, log_steps, steps_per_epoch
 from le_callback.summary import summary_table
@@ -173,6 +174,7 @@ class LECallback(AnyCallback):
         self._settled = False
         self._notices = Notices()
         self._alarm = Alarm(alerts, on_alert, alert_checkpoints, notify, self._notices)
+        self._outlook = Outlook()
         self._clock = Clock()
 
     @property
@@ -300,7 +302,7 @@ class LECallback(AnyCallback):
         if self.last_record is None:
             return ""
         alerts = [describe(alert, self._names) for alert in self._alarm.raised]
-        table = summary_table(self.last_record, self._names, self._clock.cost(), alerts)
+        table = summary_table(self.last_record, self._names, self._clock.cost(), alerts, self._outlook.sentence())
         return f"{self.name}: {table}" if self.name else table
 
     @property
@@ -437,6 +439,12 @@ class LECallback(AnyCallback):
         if self.figures and self.last_record is not None and trainer.is_global_zero:
             with self._notices.surviving("a figure could not be drawn"), self._clock.drawing():
                 draw(trainer, self.last_record, self._names, self._prefix)
+            trajectory = self.trajectory
+            with self._notices.surviving("a forecast could not be made"), self._clock.drawing():
+                if trajectory is not None and self._monitor is not None:
+                    if due_for_figures(self._monitor.windows):
+                        self._outlook.renew(trajectory, self._monitor.windows)
+                    draw_forecast(trainer, self._outlook, trajectory, self.last_record.step, self._prefix)
 
     def _skip(self, reason: str, detail: str = "") -> None:
         assert self._monitor is not None

@@ -8,9 +8,12 @@ import torch
 from lightning.pytorch import Trainer
 
 from le_callback.dashboards import figure_writers, text_writers
+from le_callback.fan_chart import fan_chart
 from le_callback.figures import cosine_figure, matrix_figure
 from le_callback.monitor import PRIMARY_MODEL
+from le_callback.outlook import Outlook, primary_source
 from le_callback.records import WindowRecord
+from le_callback.trajectory import Trajectory
 
 
 def publish(trainer: Trainer, metrics: Mapping[str, float]) -> None:
@@ -48,3 +51,20 @@ def draw(trainer: Trainer, record: WindowRecord, class_names: Sequence[str], pre
         if measured:
             figure = matrix_figure(record.le_matrix, class_names, f"LE matrix, measured up to step {record.step:,}")
             writer.add_figure(f"{prefix}le/matrix", figure, record.step)
+
+
+def draw_forecast(trainer: Trainer, outlook: Outlook, trajectory: Trajectory, step: int, prefix: str = "") -> None:
+    """Give the latest forecast, and the one before with what came since, to those loggers that take figures or text.
+
+    The latest is ``le/forecast``; the one before, of which most is known by now, ``le/forecast_checked``.
+    """
+    source = primary_source(trajectory)
+    if source is None or outlook.latest is None:
+        return
+    truth = trajectory.sources[source]
+    for tag, forecast in (("le/forecast", outlook.latest), ("le/forecast_checked", outlook.previous)):
+        if forecast is not None:
+            for writer in figure_writers(trainer.loggers):
+                writer.add_figure(f"{prefix}{tag}", fan_chart(forecast, truth), step)
+    for writer in text_writers(trainer.loggers):
+        writer.add_text(f"{prefix}separation/forecast", outlook.sentence(), step)

@@ -37,9 +37,15 @@ class OwnCost:
 
 
 def summary_table(
-    record: WindowRecord, class_names: Sequence[str], cost: OwnCost | None = None, alerts: Sequence[str] = ()
+    record: WindowRecord,
+    class_names: Sequence[str],
+    cost: OwnCost | None = None,
+    alerts: Sequence[str] = (),
+    forecast: str = "",
 ) -> str:
-    """What the last window says about local elasticity, geometry and separability, and ``alerts`` so far, as text.
+    """What the last window says about local elasticity, geometry and separability, as text.
+
+    With ``alerts`` so far and the sentence of the latest ``forecast``.
 
     >>> from le_callback.monitor import SeparationMonitor
     >>> print(summary_table(SeparationMonitor(num_classes=2).close(step=9), ["cat", "dog"]).splitlines()[0])
@@ -58,6 +64,8 @@ def summary_table(
     ]
     if record.regime is not None:
         lines.append(f"Verdict: {record.regime.name}. {record.regime.reason[:1].upper()}{record.regime.reason[1:]}")
+    if forecast:
+        lines.append(f"Forecast {forecast}")
     lines += [f"Alert: {text}" for text in alerts]
     if record.missing_classes:
         names = ", ".join(class_names[k] for k in record.missing_classes[:8])
