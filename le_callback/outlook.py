@@ -21,6 +21,7 @@ class Outlook:
     def __init__(self) -> None:
         self.latest: Forecast | None = None
         self.previous: Forecast | None = None
+        self._made_at = 0.0  # known also where no class means could be used
 
     def renew(self, trajectory: Trajectory, window: int) -> bool:
         """Forecast from the run so far up to four times its length; False where it is too early or too wide a problem.
@@ -34,14 +35,14 @@ class Outlook:
         if now <= 0:
             return False
         found = trajectory.forecast(source, IModel(), until=HORIZON * now)
-        self.previous, self.latest = self.latest, found
+        self.previous, self.latest, self._made_at = self.latest, found, now
         return True
 
     def sentence(self) -> str:
         """What the latest forecast says of separation; empty where there is none."""
         if self.latest is None:
             return ""
-        made = f"made at {self.latest.time_unit} {self.latest.made_at:,.0f}"
+        made = f"made at {self.latest.time_unit} {self._made_at:,g}"
         if self.latest.status:
             return f"{made}: none, {self.latest.status}"
         level = self.latest.separation.level

@@ -36,7 +36,7 @@ class SourceTrajectory:
 
     times: NDArray[np.float64]  # (T,)
     means: NDArray[np.float32]  # (T, K, p)
-    mean_noise: NDArray[np.float32]  # (T, K) expected squared error of each mean
+    mean_noise: NDArray[np.float32]  # (T, K) within-class variance over samples: squared error of each mean
     counts: NDArray[np.float32]  # (T, K) samples
 
 
@@ -174,10 +174,11 @@ class TrajectoryRecorder:
             return
         rows = self._rows.setdefault(source, _Rows())
         if rows.added % rows.stride == 0:
+            noise = statistics.mean_noise
+            if source.startswith(PROBE):  # always the same samples: no noise, but a spread
+                noise = statistics.variance / statistics.weight
             rows.times.append(time)
-            rows.windows.append(
-                tuple(x.detach().cpu().float() for x in (statistics.mean, statistics.mean_noise, statistics.weight))  # type: ignore[arg-type]
-            )
+            rows.windows.append(tuple(x.detach().cpu().float() for x in (statistics.mean, noise, statistics.weight)))  # type: ignore[arg-type]
         rows.added += 1
         if len(rows.times) >= capacity:
             rows.times, rows.windows = rows.times[::2], rows.windows[::2]
