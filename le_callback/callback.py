@@ -364,6 +364,7 @@ class LECallback(AnyCallback):
                     monitor.window.clear()  # its samples count once, on the first process
                 return monitor
             self._notices.tell("the saved state belongs to another number of classes or features; starting anew")
+        self._outlook = Outlook()
         monitor = SeparationMonitor(num_classes, settings)
         monitor.start_step = self._last_step
         self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))

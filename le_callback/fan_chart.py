@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from le_callback.dynamics.forecast import Bands, Forecast
+from le_callback.dynamics.forecast import Bands, Forecast, clock
 from le_callback.dynamics.readings import frame_at, pair_deviation, pairs_of, quantities
 from le_callback.elasticity.increments import Array
 from le_callback.trajectory import SourceTrajectory
@@ -45,7 +45,7 @@ def fan_chart(forecast: Forecast, truth: SourceTrajectory | None = None, title: 
     panels[-1].set_xlabel(f"time, {forecast.time_unit}s")
     for axes in panels:
         axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
-    when = f"forecast made at {forecast.time_unit} {forecast.made_at:,.0f}, {forecast.model}-model"
+    when = f"forecast made at {forecast.time_unit} {clock(forecast.made_at)}, {forecast.model}-model"
     told = forecast.status or f"separation: {forecast.separation.status}"
     figure.suptitle(f"{title or when}\n{told}", fontsize=10)
     return figure

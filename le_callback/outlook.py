@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from le_callback.dynamics.forecast import MAX_CLASSES, Forecast
+from le_callback.dynamics.forecast import MAX_CLASSES, Forecast, clock
 from le_callback.elasticity.models import IModel
 from le_callback.records import PROBE
 from le_callback.trajectory import Trajectory
@@ -42,7 +42,7 @@ class Outlook:
         """What the latest forecast says of separation; empty where there is none."""
         if self.latest is None:
             return ""
-        made = f"made at {self.latest.time_unit} {self._made_at:,g}"
+        made = f"made at {self.latest.time_unit} {clock(self._made_at)}"
         if self.latest.status:
             return f"{made}: none, {self.latest.status}"
         level = self.latest.separation.level

@@ -88,3 +88,12 @@ def test_why_there_is_none_is_said():
     assert outlook.renew(means, 16)
     assert outlook.sentence() == f"made at step 16: none, {outlook.latest.status}"
     assert outlook.latest.status.startswith("only 0 readings")
+
+
+def test_a_new_head_starts_a_new_outlook():
+    callback = LECallback(every_n_steps=2)
+    trainer(callback, max_steps=40, max_epochs=-1).fit(Classifier(), loader())
+    assert callback._outlook.latest is not None
+    trainer(callback, max_steps=4, max_epochs=-1).fit(Classifier(classes=4), loader(classes=4))
+    assert callback._outlook.latest is None
+    assert "Forecast" not in callback.summary_table()

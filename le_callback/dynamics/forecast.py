@@ -239,7 +239,7 @@ def separation_time(
         return SeparationTime(level, nan, nan, nan, nan, "not known: it needs the within-class variance, `spread`")
     if (past >= level).any():
         t = float(past_times[int(np.argmax(past >= level))])
-        return SeparationTime(level, t, t, t, 1.0, f"reached at {unit} {t:,.0f}")
+        return SeparationTime(level, t, t, t, 1.0, f"reached at {unit} {clock(t)}")
     above = log_ratio >= np.log(level)
     first = above.argmax(1)
     i = np.arange(len(log_ratio))
@@ -253,11 +253,20 @@ def separation_time(
     chance = float(above.any(1).mean())
     if not np.isfinite(median):
         verb = "never at this rate" if chance < ends[0] else "rather not"
-        status = f"{verb}: {chance:.0%} of the simulated futures reach {level:g} before {unit} {times[-1]:,.0f}"
+        status = f"{verb}: {chance:.0%} of the simulated futures reach {level:g} before {unit} {clock(times[-1])}"
     else:
-        upper = f"{high:,.0f}" if np.isfinite(high) else f"after {times[-1]:,.0f}"
-        status = f"at {unit} {median:,.0f}, {ends[2] - ends[0]:.0%} of the futures from {low:,.0f} to {upper}"
+        upper = clock(high) if np.isfinite(high) else f"after {clock(times[-1])}"
+        status = f"at {unit} {clock(median)}, {ends[2] - ends[0]:.0%} of the futures from {clock(low)} to {upper}"
     return SeparationTime(level, low, median, high, chance, status)
+
+
+def clock(time: float) -> str:
+    """A time in a sentence, whatever its unit.
+
+    >>> clock(1234567.5), clock(0.01234)
+    ('1,234,568', '0.0123')
+    """
+    return f"{time:,.0f}" if time >= 100 else f"{time:.3g}"
 
 
 def _sigma(noise: Any, K: int) -> Array:
