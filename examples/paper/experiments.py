@@ -127,6 +127,20 @@ class Progress(Callback):
         self.told = trainer.global_step
 
 
+def quiet_trainer(callback: LECallback, steps: int, report: Report) -> Trainer:
+    """A Trainer on the CPU that writes nothing and tells its progress to ``report``."""
+    return Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        callbacks=[callback, Progress(report)],
+        logger=False,
+        accelerator="cpu",
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+
+
 @dataclass(frozen=True)
 class Run:
     """What one training leaves.
@@ -194,16 +208,7 @@ def train(experiment: Experiment, seed: int, path: Path, cifar: str | None, repo
         figures=False,
         summary=False,
     )
-    trainer = Trainer(
-        max_steps=experiment.steps,
-        max_epochs=-1,
-        callbacks=[callback, Progress(report)],
-        logger=False,
-        accelerator="cpu",
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
+    trainer = quiet_trainer(callback, experiment.steps, report)
     trainer.fit(model, DataLoader(TensorDataset(images, labels), batch_size=experiment.batch, shuffle=True))
     model.eval()
     with torch.no_grad():

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-from experiments import Classifier, Progress, Report
+from experiments import Classifier, Report, quiet_trainer
 from geomnist import GeoMNIST, PaperNet
 from jobs import Job, run_jobs
 
@@ -46,16 +46,7 @@ def run(ratio: float, seed: int, steps: int, per_class: int, report: Report) -> 
     seed_everything(seed, verbose=False)
     data = GeoMNIST(per_class=per_class, seed=seed, corrupt=ratio)
     callback = LECallback(probe=data, every_n_steps=min(100, steps), figures=False, summary=False)
-    trainer = Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        callbacks=[callback, Progress(report)],
-        logger=False,
-        accelerator="cpu",
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
+    trainer = quiet_trainer(callback, steps, report)
     model = Classifier(PaperNet(), LEARNING_RATE)
     trainer.fit(model, DataLoader(data, batch_size=1, shuffle=True))
     clean = GeoMNIST(per_class=200, seed=1_000 + seed)
