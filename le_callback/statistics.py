@@ -25,7 +25,7 @@ class MomentState:
     reference: Tensor  # (K, p) r_k
     weight: Tensor  # (K,) Σ_i w_ik
     weight_sq: Tensor  # (K,) Σ_i w_ik²
-    sums: Tensor  # (K + 1, p) Σ_i w_ik (x_i − r_k); the last row takes the samples left out and is never read
+    sums: Tensor  # (K + 3, p) Σ_i w_ik (x_i − r_k); the last rows take the samples left out and are never read
     scatter: Tensor  # (K,) Σ_i w_ik ‖x_i − r_k‖²
     nonfinite: Tensor  # () samples left out because a feature was NaN, infinite or too large to square
     mislabelled: Tensor  # () samples left out because the label was outside 0..K−1
@@ -33,7 +33,7 @@ class MomentState:
     @property
     def total(self) -> Tensor:
         """Σ_i w_ik (x_i − r_k), (K, p)."""
-        return self.sums[:-1]
+        return self.sums[:-SPARE_ROWS]
 
 
 class ClassStatistics(NamedTuple):
@@ -57,7 +57,7 @@ def empty_moments(reference: Tensor) -> MomentState:
         reference=reference,
         weight=per_class,
         weight_sq=per_class.clone(),
-        sums=reference.new_zeros(reference.shape[0] + 1, reference.shape[1]),
+        sums=reference.new_zeros(reference.shape[0] + SPARE_ROWS, reference.shape[1]),
         scatter=per_class.clone(),
         nonfinite=reference.new_zeros(()),
         mislabelled=reference.new_zeros(()),
@@ -100,50 +100,51 @@ def update_moments(state: MomentState, features: Tensor, target: Tensor, ignore_
         _add_weighted(state, x, target.to(state.sums.dtype))
 
 
+SPARE_ROWS = 3  # of the sums, behind those of the classes, for what is left out:
+NONFINITE, MISLABELLED, IGNORED = range(SPARE_ROWS)
+
+
 class ClassRows(NamedTuple):
     """Where samples with integer labels belong."""
 
     reference: Tensor  # (N,) the class about whose reference a sample is taken, within 0..K−1 for every label
-    row: Tensor  # (N,) the row of the sums: the class, K for samples that are left out because of their label
-    left_out: Tensor  # () number of those
-    mislabelled: Tensor  # () number of those that are not ignored but outside 0..K−1
+    row: Tensor  # (N,) the row of the sums: the class, from K on for samples that are left out because of their label
+    otherwise: Tensor  # (N,) the row if the features are not finite
 
 
 def class_rows(labels: Tensor, num_classes: int, ignore_index: int | None = None) -> ClassRows:
     """Read integer labels (N,), without a host synchronisation.
 
     >>> class_rows(torch.tensor([1, -100, 5]), 2, ignore_index=-100).row
-    tensor([1, 2, 2])
+    tensor([1, 4, 3])
     """
     labels = labels.long()
     reference = labels.clamp(0, num_classes - 1)
-    outside = reference != labels
-    if ignore_index is None:
-        left_out, mislabelled = outside, outside.sum()
-    else:
-        ignored = labels == ignore_index
-        left_out, mislabelled = outside | ignored, (outside & ~ignored).sum()
-    return ClassRows(reference, reference.masked_fill(left_out, num_classes), left_out.sum(), mislabelled)
+    row = labels.masked_fill(reference != labels, num_classes + MISLABELLED)
+    if ignore_index is not None:
+        row.masked_fill_(labels == ignore_index, num_classes + IGNORED)
+    return ClassRows(reference, row, row.clamp(min=num_classes + NONFINITE))
 
 
 def add_deviations(state: MomentState, deviations: Tensor, rows: ClassRows) -> None:
     """Add samples in place that are given by their deviations x_i − r_k from the reference of their class, (N, p).
 
-    Samples left out are summed apart, in the row that nobody reads: clearing them would cost more than all the sums.
+    Samples left out are summed apart, in rows that nobody reads: clearing them would cost more than all the sums.
     """
     K = state.weight.shape[0]
     squared = torch.linalg.vector_norm(deviations, dim=1).square_()
-    row = torch.where(squared < torch.inf, rows.row, K)  # NaN compares false
+    row = torch.where(squared < torch.inf, rows.row, rows.otherwise)  # NaN compares false
     # summed apart first: adding one by one, single precision would stand still at 2²⁴ samples of a class
-    counted, scatter = squared.new_zeros(2, K + 1).unbind()
+    counted, scatter = squared.new_zeros(2, K + SPARE_ROWS).unbind()
     counted.index_add_(0, row, torch.ones_like(squared))
     scatter.index_add_(0, row, squared)
-    state.weight.add_(counted[:K])
-    state.weight_sq.add_(counted[:K])
+    weight, nonfinite, mislabelled, _ = counted.split_with_sizes((K, 1, 1, 1))
+    state.weight.add_(weight)
+    state.weight_sq.add_(weight)
     state.scatter.add_(scatter[:K])
     state.sums.index_add_(0, row, deviations)
-    state.nonfinite.add_(counted[K]).sub_(rows.left_out)
-    state.mislabelled.add_(rows.mislabelled)
+    state.nonfinite.add_(nonfinite.squeeze())
+    state.mislabelled.add_(mislabelled.squeeze())
 
 
 def usable_rows(deviations: Tensor) -> Tensor:
@@ -196,7 +197,7 @@ def merge_moments(first: MomentState, second: MomentState) -> MomentState:
         first,
         weight=first.weight + second.weight,
         weight_sq=first.weight_sq + second.weight_sq,
-        sums=torch.cat([first.total + second.total + weight * shift, first.sums[-1:]]),
+        sums=torch.cat([first.total + second.total + weight * shift, first.sums[-SPARE_ROWS:]]),
         scatter=first.scatter
         + second.scatter
         + 2 * (second.total * shift).sum(1)

@@ -206,7 +206,7 @@ class ClassWindow:
         self._kept.clear()
         for name in self.moments:
             moments = empty_moments(self.moments[name].reference)
-            moments.sums[:-1] = sums[f"{name}.total"]
+            moments.total.copy_(sums[f"{name}.total"])
             for field in _ADDITIVE[1:]:
                 getattr(moments, field).copy_(sums[f"{name}.{field}"])
             self.moments[name] = moments
