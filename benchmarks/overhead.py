@@ -35,6 +35,7 @@ from trainings import TRAININGS, clock, measure_share  # noqa: E402
 
 from le_callback.dashboards import scalars  # noqa: E402
 from le_callback.monitor import MonitorSettings, SeparationMonitor  # noqa: E402
+from le_callback.publishing import log_scalars  # noqa: E402
 from le_callback.statistics import class_statistics, empty_moments, update_moments  # noqa: E402
 from le_callback.window import ClassWindow  # noqa: E402
 
@@ -140,7 +141,7 @@ def log_costs(K: int, p: int, B: int, device: str, windows: int, probe: bool) ->
             t1 = now()
             values_by_tag = scalars(record)
             t2 = now()
-            logger.log_metrics(values_by_tag, step=window)
+            log_scalars(logger, values_by_tag, step=window)
             t3 = now()
             if window >= 15:
                 for name, seconds in zip(parts, (t1 - t0, t2 - t1, t3 - t2), strict=True):

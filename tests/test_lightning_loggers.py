@@ -3,6 +3,7 @@
 import csv
 import math
 
+import numpy as np
 import pytest
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -10,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from trainings import Classifier, MemoryLogger, loader, trainer
 
 from le_callback import LECallback
+from le_callback.publishing import log_scalars
 
 TAGS = {
     "le/I_features/alpha",
@@ -36,6 +38,37 @@ def test_tensorboard_reads_scalars_and_heatmap(tmp_path):
     assert deviation[-1].value == pytest.approx(callback.last_record.etf["features"].deviation)
     assert [image.step for image in events.Images("etf/cosines")] == [5, 20, 35]
     assert events.Images("etf/cosines")[0].width > 300
+
+
+@pytest.mark.parametrize("prefix", ["", "mine"])
+def test_one_event_for_all_scalars_reads_like_one_event_each(tmp_path, prefix):
+    metrics = {"le/a": 1.5, "le/b": math.nan, "etf/c": -2e-7}
+    for name, log in (("ours", log_scalars), ("theirs", lambda logger, m, step: logger.log_metrics(m, step))):
+        logger = TensorBoardLogger(tmp_path, name=name, version=0, prefix=prefix)
+        for step in (3, 7):
+            log(logger, {tag: step * value for tag, value in metrics.items()}, step)
+        logger.finalize("success")
+    read = {}
+    for name in ("ours", "theirs"):
+        events = EventAccumulator(str(tmp_path / name / "version_0"))
+        events.Reload()
+        read[name] = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert read["ours"].keys() == read["theirs"].keys()
+    for tag, points in read["theirs"].items():
+        np.testing.assert_array_equal(read["ours"][tag], points)
+
+
+def test_a_logger_that_does_more_with_metrics_gets_them(tmp_path):
+    class Counting(TensorBoardLogger):
+        seen = 0
+
+        def log_metrics(self, metrics, step=None):
+            self.seen += len(metrics)
+            super().log_metrics(metrics, step)
+
+    logger = Counting(tmp_path)
+    log_scalars(logger, {"a": 1.0, "b": 2.0}, 1)
+    assert logger.seen == 2
 
 
 def test_x_axis_is_that_of_the_trainers_own_metrics():
