@@ -6,7 +6,7 @@ K classes, p feature dimensions, N samples.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,27 +15,20 @@ from torch import Tensor
 
 from le_callback.collapse import centred_gram, etf_angles
 from le_callback.elasticity.models import IModel, LEModel, LModel
-from le_callback.elasticity.online import CoefficientTracker, read_modes
+from le_callback.elasticity.online import CoefficientTracker, Mode, ModeReading, add_together, read_modes
 from le_callback.influence import InfluenceTracker
 from le_callback.influence_matrix import MatrixTracker, matrix_classes
 from le_callback.records import NAN, PROBE, ClassSeparation, Coefficients, EtfAngles, Regime, Separation, WindowRecord
 from le_callback.regime import is_converged, judge_regime, local_tail_index
 from le_callback.separability import linearisation, measure_classes, measure_head
 from le_callback.separation import measure_separation
-from le_callback.statistics import (
-    ClassStatistics,
-    class_statistics,
-    effective_dimensions,
-    empty_moments,
-    initial_reference,
-    update_moments,
-)
+from le_callback.spread import Spread, sample_spread
+from le_callback.statistics import ClassStatistics, along_direction
 from le_callback.trajectory import TrajectoryRecorder
 from le_callback.window import ClassWindow
 
 MODELS: tuple[tuple[LEModel, str], ...] = ((IModel(), "features"), (IModel(), "logits"), (LModel(), "logits"))
 PRIMARY_MODEL = "I_logits"  # of the verdict, and of γ in the progress bar
-SCATTER_SAMPLES = 256  # from which the dimensions of the scatter are read
 MAX_PAIRED_CLASSES = 1024  # pairwise quantities of more classes are taken on an evenly spaced subset
 
 
@@ -133,6 +126,7 @@ class SeparationMonitor:
         etf: dict[str, EtfAngles] = {}
         separation: dict[str, Separation] = {}
         classes: dict[str, ClassSeparation] = {}
+        spread: dict[str, Spread] = {}
         head = None
         for name, moments in statistics.items():
             self.recorder.add(name, time, moments)
@@ -141,14 +135,15 @@ class SeparationMonitor:
                 means = _wide(moments.mean[paired], 2**18)
                 gram = centred_gram(means)
                 etf[name] = etf_angles(means, paired.tolist(), gram)
-                rows = self._rows(name, moments, paired)
-                separation[name] = measure_separation(*rows, paired.tolist(), gram)
-                classes[name] = measure_classes(*rows, paired.tolist())
+                features, labels, chosen, previous = self._rows(name, moments, paired)
+                if len(labels):
+                    spread[name] = sample_spread(features, labels, self.num_classes)
+                rank = spread[name].rank if name in spread else NAN
+                classes[name] = measure_classes(features, labels, chosen, previous, paired.tolist(), rank)
+                separation[name] = measure_separation(features, labels, chosen.mean, classes[name], gram)
                 if name == "logits" and self.window:
                     head = measure_head(*self.window.samples(name), self.num_classes, paired.tolist())
-        coefficients = {
-            key: self._coefficients(key, model, statistics.get(source), time) for key, model, source in _models(False)
-        }
+        coefficients = self._coefficients(time, self._readings(_models(False), statistics, spread))
         record = WindowRecord(
             step=step,
             window=(self.start_step, step),
@@ -202,10 +197,9 @@ class SeparationMonitor:
         """Take in a reading of the probe at ``time``; the next record holds its coefficients."""
         for source, moments in statistics.items():
             self.recorder.add(f"{PROBE}{source}", time, moments)
-        for key, model, source in _models(True):
-            if source.startswith(PROBE):
-                reading = statistics.get(source.removeprefix(PROBE))
-                self._probe_coefficients[key] = self._coefficients(key, model, reading, time)
+        models = [model for model in _models(True) if model[2].startswith(PROBE)]
+        read = {f"{PROBE}{source}": moments for source, moments in statistics.items()}
+        self._probe_coefficients = self._coefficients(time, self._readings(models, read, {}))
 
     def add_influence(self, composition: Tensor, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
         """Take in one optimizer step: class weights (K,) of its batch, probe means (K, p) before and after it."""
@@ -218,46 +212,59 @@ class SeparationMonitor:
             if source in self.matrix:
                 self.matrix[source].add(*step)
 
-    def _coefficients(self, key: str, model: LEModel, moments: ClassStatistics | None, time: float) -> Coefficients:
-        if moments is None or moments.mean.shape[1] < model.min_dimensions(self.num_classes):
-            return Coefficients.unknown(time, f"needs at least {model.min_dimensions(self.num_classes)} dimensions")
-        noise, dimensions = moments.mean_noise, None
-        if PROBE not in key:
-            assert self.window is not None
-            samples, labels = self.window.samples(key.removeprefix(f"{model.name}_"))
-            if not isinstance(model, IModel):
-                noise = self._own_direction_noise(model, samples, labels, moments)
-            elif len(labels):
-                few = min(len(labels), SCATTER_SAMPLES)
-                dimensions = effective_dimensions(samples[:few], labels[:few], self.num_classes)
-        modes = read_modes(model, _wide(moments.mean), _wide(noise), self.num_classes, dimensions)
-        return self.trackers[key].add(time, modes)
+    def _readings(
+        self,
+        keys: Iterable[tuple[str, LEModel, str]],
+        statistics: Mapping[str, ClassStatistics],
+        spread: Mapping[str, Spread],
+    ) -> dict[str, dict[Mode, ModeReading] | None]:
+        """What each model's modes are in this window or reading; ``None`` where the model is not defined."""
+        readings: dict[str, dict[Mode, ModeReading] | None] = {}
+        for key, model, source in keys:
+            moments = statistics.get(source)
+            if moments is None or moments.mean.shape[1] < model.min_dimensions(self.num_classes):
+                readings[key] = None
+                continue
+            noise, dimensions = moments.mean_noise, None
+            if isinstance(model, IModel):
+                dimensions = spread[source].dimensions if source in spread else None
+            elif self.window is not None and PROBE not in key:
+                samples, labels = self.window.samples(source)
+                along = model.sample_coordinates(samples, labels).squeeze(1)
+                per_sample = noise / moments.variance  # Σw²/W²
+                noise = along_direction(along, labels, self.num_classes) * per_sample
+            readings[key] = read_modes(model, _wide(moments.mean), _wide(noise), self.num_classes, dimensions)
+        return readings
+
+    def _coefficients(
+        self, time: float, readings: Mapping[str, dict[Mode, ModeReading] | None]
+    ) -> dict[str, Coefficients]:
+        known = {key: reading for key, reading in readings.items() if reading is not None}
+        found = add_together({key: self.trackers[key] for key in known}, time, known)
+        return {
+            key: found[key]
+            if key in found
+            else Coefficients.unknown(
+                time, f"needs at least {self.trackers[key].model.min_dimensions(self.num_classes)} dimensions"
+            )
+            for key in readings
+        }
 
     def _rows(
         self, source: str, statistics: ClassStatistics, paired: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Samples, their rows among the ``paired`` classes, and the means of these, of this window and before."""
+    ) -> tuple[Tensor, Tensor, ClassStatistics, Tensor | None]:
+        """Samples, their rows among the ``paired`` classes, statistics of these, and their means before this window."""
         assert self.window is not None
         features, labels = self.window.samples(source)
         previous = self.window.previous_means(source)
-        means = statistics.mean
         if len(paired) < self.num_classes:
             position = torch.full((self.num_classes,), -1, dtype=torch.long, device=labels.device)
             position[paired] = torch.arange(len(paired), device=labels.device)
             labels = position[labels]
             features, labels = features[labels >= 0], labels[labels >= 0]
-            means, previous = means[paired], None if previous is None else previous[paired]
-        return features, labels, means, previous
-
-    def _own_direction_noise(
-        self, model: LEModel, samples: Tensor, labels: Tensor, statistics: ClassStatistics
-    ) -> Tensor:
-        """Expected squared error (K,) of each class's coordinates, from the retained samples of the window."""
-        z = model.sample_coordinates(samples, labels)
-        moments = empty_moments(initial_reference(z, self.num_classes))
-        update_moments(moments, z, labels)
-        per_sample = statistics.mean_noise / statistics.variance  # Σw²/W²
-        return class_statistics(moments).variance * per_sample
+            statistics = ClassStatistics(*(field[paired] for field in statistics))
+            previous = None if previous is None else previous[paired]
+        return features, labels, statistics, previous
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as CPU tensors and plain values, loadable with ``weights_only=True``."""

@@ -17,9 +17,9 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from le_callback.records import NAN, ClassSeparation, Estimate, HeadSeparation, Linearisation
+from le_callback.statistics import ClassStatistics
 
 Array = NDArray[np.float64]
-RANK_SAMPLES = 128
 LOW_QUANTILE = 0.05  # of the head margin
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(256)
 
@@ -93,22 +93,30 @@ def score_discriminability(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def measure_classes(
-    features: Tensor, labels: Tensor, means: Tensor, previous_means: Tensor | None, classes: Sequence[int]
+    features: Tensor,
+    labels: Tensor,
+    statistics: ClassStatistics,
+    previous_means: Tensor | None,
+    classes: Sequence[int],
+    rank: float = NAN,
 ) -> ClassSeparation:
     """What one window says of each class and pair.
 
     Args:
         features: (N, p) samples of the window.
-        labels: (N,) rows of ``means``.
-        means: (K, p) class means of the window.
+        labels: (N,) rows of ``statistics``.
+        statistics: of the K classes, all of them seen, in the whole window.
         previous_means: (K, p) of the windows before; ``None`` if there are none yet.
         classes: (K,) names of the rows as class indices.
+        rank: effective rank of the samples.
 
-    >>> x = torch.tensor([[-1.0], [1.0], [9.0], [11.0]])
-    >>> m = torch.tensor([[0.0], [10.0]])
-    >>> measure_classes(x, torch.tensor([0, 0, 1, 1]), m, m, (0, 1)).accuracy
+    >>> x, y = torch.tensor([[-1.0], [1.0], [9.0], [11.0]]), torch.tensor([0, 0, 1, 1])
+    >>> from le_callback.statistics import ClassMoments
+    >>> moments = ClassMoments(num_classes=2, num_features=1)
+    >>> measure_classes(x, y, moments(x, y), torch.tensor([[0.0], [10.0]]), (0, 1)).accuracy
     array([1., 1.])
     """
+    means = statistics.mean
     K = len(means)
     known = previous_means is not None and not bool(previous_means.isnan().any(1).all())
     if known and len(labels):
@@ -120,8 +128,7 @@ def measure_classes(
     else:
         tried = hits = torch.zeros(K, dtype=torch.long)
         pairs, moved = torch.full((K, K), torch.nan), torch.full((K,), torch.nan)
-    centred = (means - means.mean(0)).double()
-    scatter, rank = feature_spread(features)
+    between, radius, scatter = _total_scatter(statistics)
     return ClassSeparation(
         classes=tuple(classes),
         samples=_host(torch.bincount(labels, minlength=K)),
@@ -129,33 +136,27 @@ def measure_classes(
         hits=_host(hits),
         pairs=_host(pairs),
         moved=_host(moved),
-        between=float(centred.square().sum()) / K,
-        radius=float((means - features.mean(0)).double().norm(dim=1).mean()) if len(labels) else NAN,
+        between=between,
+        radius=radius,
         scatter=scatter,
         effective_rank=rank,
-        dead_units=float((features.amax(0) == features.amin(0)).double().mean()) if len(labels) > 1 else NAN,
+        dead_units=float((features == features[0]).all(0).double().mean()) if len(labels) > 1 else NAN,
     )
 
 
-def feature_spread(features: Tensor) -> tuple[float, float]:
-    """Mean squared distance of the samples from their mean, and the effective rank (tr C)²/tr C² of their covariance.
+def _total_scatter(statistics: ClassStatistics) -> tuple[float, float, float]:
+    """Return tr Σ_B, the mean distance of class means and the mean square of samples from the mean of all samples.
 
-    The rank is read from at most 128 of them; it is 0 for samples at one point.
-
-    Args:
-        features: (N, p).
-
-    >>> feature_spread(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))
-    (1.0, 1.0)
+    The last by the law of total variance: Σ_k W_k (s_k + ‖X̄_k − X̄‖²)/W with s_k the variance about X̄_k.
     """
-    if len(features) == 0:
-        return NAN, NAN
-    centred = features - features.mean(0)
-    few = centred[:: -(-len(centred) // RANK_SAMPLES)]
-    few = (few - few.mean(0)).double()
-    gram = few.T @ few if few.shape[1] < len(few) else few @ few.T
-    trace, squares = float(gram.diagonal().sum()), float(gram.square().sum())
-    return float(centred.square().sum(1).mean()), trace**2 / squares if squares > 0 else 0.0
+    share = (statistics.weight / statistics.weight.sum()).double().unsqueeze(1)
+    centred = (statistics.mean - statistics.mean.mean(0)).double()
+    between = centred.square().sum() / len(centred)
+    distances = torch.linalg.vector_norm(centred - (share * centred).sum(0), dim=1)
+    spread = (statistics.variance - statistics.mean_noise).double().nan_to_num(nan=0.0)
+    total = (share.squeeze(1) * (spread + distances.square())).sum()
+    found: list[float] = torch.stack([between, distances.mean(), total]).tolist()
+    return found[0], found[1], found[2]
 
 
 def measure_head(
@@ -233,15 +234,15 @@ def worst_pairs(pairs: Tensor, classes: Sequence[int], top: int = 3) -> tuple[tu
     (('b', 'c', 1.0), ('a', 'c', 2.0))
     """
     K = len(pairs)
-    upper = torch.where(pairs.isnan(), torch.inf, pairs).masked_fill(
-        ~torch.ones_like(pairs, dtype=torch.bool).triu(1), torch.inf
-    )
-    values, places = upper.flatten().topk(min(top, upper.numel()), largest=False)
-    known = ~pairs.isnan().flatten()[places]
+    usable = ~pairs.isnan() & torch.ones_like(pairs, dtype=torch.bool).triu_(1)
+    largest = torch.finfo(pairs.dtype).max  # also for pairs that are infinitely far apart: they are known
+    upper = torch.where(usable, pairs.clamp(max=largest), torch.inf).flatten()
+    places = upper.topk(min(top, upper.numel()), largest=False).indices
+    values, known = pairs.flatten()[places], usable.flatten()[places]
     return tuple(
         (classes[i // K], classes[i % K], v)
         for i, v, ok in zip(places.tolist(), values.tolist(), known.tolist(), strict=True)
-        if ok and i // K < i % K
+        if ok
     )
 
 

@@ -5,13 +5,11 @@ K classes, p feature dimensions, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from le_callback.collapse import centre_of, centred_gram
-from le_callback.records import NAN, Separation
+from le_callback.records import NAN, ClassSeparation, Separation
 from le_callback.separability import worst_pairs
 
 WIDE_NUMBERS = 2**18  # distances of means of up to so many numbers are taken in double precision
@@ -125,36 +123,29 @@ def measure_separation(
     features: Tensor,
     labels: Tensor,
     means: Tensor,
-    previous_means: Tensor | None,
-    classes: Sequence[int] | None = None,
+    measured: ClassSeparation,
     gram: Tensor | None = None,
 ) -> Separation:
-    """Both measures of one window.
+    """The worst pairs of a window, and its held-out accuracy.
+
+    Discriminability is that along the difference of the means of the window before, which does not depend on the
+    samples. In the first window, where there is none, it is that along the difference of their own.
 
     Args:
         features: (N, p) samples of the window.
         labels: (N,) rows of ``means``.
         means: (K, p) class means of the window.
-        previous_means: (K, p) class means that classify the samples; ``None`` if there are none yet.
-        classes: names of the rows as class indices, 0..K−1 if left out.
+        measured: what was measured of each class and pair.
         gram: inner products of the means about their centre (K, K), if they are known.
-
-    >>> x = torch.tensor([[-1.0], [1.0], [9.0], [11.0]])
-    >>> m = torch.tensor([[0.0], [10.0]])
-    >>> measure_separation(x, torch.tensor([0, 0, 1, 1]), m, m).pair
-    (0, 1)
     """
-    pairs = pair_discriminability(features, labels, means, gram)
-    names = range(len(means)) if classes is None else classes
-    known = ~pairs.isnan()
-    found = bool(known.any())
-    first, second = known.nonzero()[pairs[known].argmin()].tolist() if found else (0, 0)
+    known = bool(measured.tried.any())
+    pairs = torch.from_numpy(measured.pairs) if known else pair_discriminability(features, labels, means, gram)
+    worst = worst_pairs(pairs, measured.classes)
+    first, second, smallest = worst[0] if worst else (0, 0, NAN)
     return Separation(
-        nearest_mean_accuracy=NAN
-        if previous_means is None
-        else nearest_mean_accuracy(features, labels, previous_means),
-        discriminability=float(pairs[first, second]) if found else NAN,
-        pair=(names[first], names[second]) if found else None,
+        nearest_mean_accuracy=float(measured.hits.sum() / measured.tried.sum()) if known else NAN,
+        discriminability=smallest,
+        pair=(first, second) if worst else None,
         samples=len(labels),
-        worst=worst_pairs(pairs, names),
+        worst=worst,
     )

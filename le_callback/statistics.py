@@ -237,35 +237,19 @@ def next_reference(state: MomentState) -> Tensor:
     return state.reference + offset
 
 
-def effective_dimensions(features: Tensor, labels: Tensor, num_classes: int) -> float:
-    """Number of directions that the within-class scatter spreads over: (tr Σ)²/tr(Σ²), between 1 and p.
+def along_direction(coordinates: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Unbiased variance (K,) of one coordinate (N,) in each class; pooled for a class of one sample, NaN for none.
 
-    Σ is the pooled within-class covariance; tr(Σ²) is read from inner products of samples and corrected for their
-    number. p for isotropic scatter, 1 for scatter along a line.
-
-    Args:
-        features: (N, p) samples.
-        labels: (N,) class indices.
-        num_classes: K.
-
-    >>> line = torch.randn(50, 1, generator=torch.Generator().manual_seed(0)) * torch.ones(1, 4)
-    >>> round(effective_dimensions(line, torch.zeros(50, dtype=torch.long), 1), 1)
-    1.0
+    >>> along_direction(torch.tensor([1.0, 3.0, 7.0]), torch.tensor([0, 0, 1]), 3)
+    tensor([2., 2., nan])
     """
-    p = features.shape[1]
-    if num_classes > len(labels):  # only the classes that are there matter
-        present, labels = torch.unique(labels, return_inverse=True)
-        num_classes = len(present)
-    state = empty_moments(initial_reference(features, num_classes))
-    update_moments(state, features, labels)
-    x = features.to(state.sums.dtype) - class_statistics(state).mean[labels]
-    dof = len(x) - int((state.weight > 0).sum())
-    gram = x @ x.T if len(x) <= p else x.T @ x  # of equal trace and norm
-    trace = float(gram.diagonal().sum()) / max(dof, 1)
-    squared = float(gram.square().sum()) / max(dof, 1) ** 2 - trace**2 / max(dof, 1)
-    if dof < 2 or squared <= 0:
-        return float(p)
-    return min(max(trace**2 / squared, 1.0), float(p))
+    zeros = coordinates.new_zeros(num_classes)
+    count = zeros.index_add(0, labels, torch.ones_like(coordinates))
+    mean = zeros.index_add(0, labels, coordinates) / count
+    squares = zeros.index_add(0, labels, (coordinates - mean[labels]).square_())
+    dof = count - 1
+    pooled = squares.sum() / dof.clamp(min=0).sum()
+    return torch.where(dof > 0, squares / dof, torch.where(count > 0, pooled, torch.nan))
 
 
 class ClassMoments(Metric):

@@ -95,6 +95,20 @@ def discriminability(features, labels, means):
     return result
 
 
+def held_out_discriminability(features, labels, means):
+    """(K, K): gap of two classes over their pooled deviation along the difference of given means; a loop over pairs."""
+    x, y, m = (np.asarray(v, dtype=np.float64) for v in (features, labels, means))
+    found = np.full((len(m), len(m)), np.nan)
+    for k in range(len(m)):
+        for j in range(len(m)):
+            a, b = (x[y == c] @ (m[k] - m[j]) for c in (k, j))
+            if k != j and len(a) and len(b) and len(a) + len(b) > 2 and a.mean() != b.mean():
+                squares = ((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()
+                with np.errstate(divide="ignore"):
+                    found[k, j] = (a.mean() - b.mean()) / np.sqrt(squares / (len(a) + len(b) - 2))
+    return found
+
+
 def simplex_etf(num_classes, dimensions, rng):
     """A simplex equiangular tight frame of K vectors, rotated at random into p ≥ K dimensions."""
     rotation, _ = np.linalg.qr(rng.standard_normal((dimensions, dimensions)))

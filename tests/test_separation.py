@@ -6,11 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import discriminability as slow_discriminability
+from oracles import held_out_discriminability as slow_held_out
 from oracles import nearest_mean_accuracy as slow_accuracy
 from sklearn.neighbors import NearestCentroid
 
-from le_callback import separation
+from le_callback import ClassMoments, separation
 from le_callback.collapse import centred_gram
+from le_callback.separability import measure_classes
 from le_callback.separation import (
     measure_separation,
     nearest_mean_accuracy,
@@ -139,11 +141,21 @@ def test_too_few_samples_are_unknown(counts, known):
     assert bool(pairs[1, 0].isnan()) is not known
 
 
+def measured_by(features, labels, means, previous, classes=None):
+    """The separation of a window whose means before were ``previous``."""
+    K, p = means.shape
+    metric = ClassMoments(num_classes=K, num_features=p, reference=torch.zeros(K, p, dtype=torch.float64))
+    metric.update(features, labels)
+    names = range(K) if classes is None else classes
+    found = measure_classes(features, labels, metric.compute()._replace(mean=means), previous, names)
+    return measure_separation(features, labels, means, found)
+
+
 def test_identical_points_are_infinitely_discriminable():
     features, labels = torch.tensor([[0.0], [0.0], [1.0], [1.0]]), torch.tensor([0, 0, 1, 1])
     means = torch.tensor([[0.0], [1.0]])
     assert pair_discriminability(features, labels, means)[0, 1] == math.inf
-    measured = measure_separation(features, labels, means, means)
+    measured = measured_by(features.double(), labels, means.double(), means.double())
     assert measured.discriminability == math.inf
     assert measured.pair == (0, 1)
     assert measured.nearest_mean_accuracy == 1.0
@@ -152,7 +164,7 @@ def test_identical_points_are_infinitely_discriminable():
 def test_a_finite_pair_beats_infinite_ones():
     features = torch.tensor([[0.0], [0.0], [1.0], [1.0], [2.0], [4.0]])
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    measured = measure_separation(features, labels, torch.tensor([[0.0], [1.0], [3.0]]), None)
+    measured = measured_by(features.double(), labels, torch.tensor([[0.0], [1.0], [3.0]]).double(), None)
     assert measured.pair == (1, 2)
     # squares of 0 and 2 over 2 degrees of freedom: σ = 1, distance 2
     assert measured.discriminability == pytest.approx(2.0, rel=1e-6)
@@ -160,7 +172,7 @@ def test_a_finite_pair_beats_infinite_ones():
 
 def test_everything_at_one_point_is_unknown():
     features, labels = torch.ones(6, 2), torch.tensor([0, 0, 0, 1, 1, 1])
-    measured = measure_separation(features, labels, torch.ones(2, 2), None)
+    measured = measured_by(features.double(), labels, torch.ones(2, 2).double(), None)
     assert math.isnan(measured.discriminability)
     assert measured.pair is None
 
@@ -172,8 +184,8 @@ def test_measured_separation_is_the_worst_pair(seed, K):
     previous = torch.randn(K, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     means = means_of(features, labels, K)
     names = [10 * k for k in range(K)]
-    measured = measure_separation(features, labels, means, previous, names)
-    expected = slow_discriminability(features, labels, means)
+    measured = measured_by(features, labels, means, previous, names)
+    expected = slow_held_out(features, labels, previous)
     assert measured.discriminability == pytest.approx(np.nanmin(expected), rel=1e-9)
     first, second = (names.index(name) for name in measured.pair)
     assert expected[first, second] == pytest.approx(np.nanmin(expected), rel=1e-9)
@@ -184,8 +196,10 @@ def test_measured_separation_is_the_worst_pair(seed, K):
 def test_first_window_has_no_accuracy_and_no_samples_no_pair():
     features, labels = blobs(0)
     means = means_of(features, labels, 4)
-    assert math.isnan(measure_separation(features, labels, means, None).nearest_mean_accuracy)
-    nothing = measure_separation(features[:0], labels[:0], means, means)
+    first = measured_by(features, labels, means, None)
+    assert math.isnan(first.nearest_mean_accuracy)
+    assert first.discriminability == pytest.approx(np.nanmin(slow_discriminability(features, labels, means)), rel=1e-9)
+    nothing = measured_by(features[:0], labels[:0], means, means)
     assert (nothing.pair, nothing.samples) == (None, 0)
     assert math.isnan(nothing.discriminability)
     assert math.isnan(nothing.nearest_mean_accuracy)

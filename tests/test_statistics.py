@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from le_callback.statistics import (
     ClassMoments,
+    along_direction,
     class_statistics,
-    effective_dimensions,
     empty_moments,
     initial_reference,
     merge_moments,
@@ -410,32 +410,15 @@ def test_noise_is_the_squared_error_of_the_mean():
     np.testing.assert_allclose(torch.stack(errors).mean(0), exact, rtol=spread)
 
 
-@pytest.mark.parametrize("spread", [[1.0] * 6, [3.0, 1.0, 0.1, 0.1, 0.1, 0.1]])
-def test_effective_dimensions(spread):
-    """2,000 samples of 4 classes: (tr Σ)²/tr(Σ²) of the known covariance within 10 %."""
-    rng = np.random.default_rng(0)
-    labels = torch.from_numpy(rng.integers(4, size=2000))
-    x = torch.from_numpy(rng.normal(size=(2000, 6)) * np.array(spread) + 50 * labels.numpy()[:, None])
-    variances = np.square(spread)
-    expected = variances.sum() ** 2 / (variances**2).sum()
-    assert effective_dimensions(x, labels, 4) == pytest.approx(expected, rel=0.1)
-    assert effective_dimensions(x[:2], labels[:2], 4) == 6  # too few to tell
-
-
-def test_effective_dimensions_do_not_depend_on_classes_that_are_absent():
-    x = torch.randn(40, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    labels = torch.arange(40) % 4
-    many = effective_dimensions(x, 25 * labels, 100)
-    assert many == pytest.approx(effective_dimensions(x, labels, 4), rel=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(30, 50), (50, 30)])
-def test_effective_dimensions_from_either_product(shape):
-    x = torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    x *= torch.linspace(0.1, 3, shape[1], dtype=torch.float64)
-    labels = torch.arange(len(x)) % 3
-    own = torch.stack([x[labels == k].mean(0) for k in range(3)])[labels]
-    gram, dof = (x - own) @ (x - own).T, len(x) - 3
-    trace = gram.trace() / dof
-    expected = trace**2 / (gram.square().sum() / dof**2 - trace**2 / dof)
-    assert effective_dimensions(x, labels, 3) == pytest.approx(float(expected), rel=1e-10)
+@properties
+@given(seed=st.integers(0, 2**20), n=st.integers(0, 30))
+def test_variance_along_a_direction_is_that_of_each_class(seed, n):
+    rng = np.random.default_rng(seed)
+    z, labels = rng.normal(size=n) + 1e3, rng.integers(4, size=n)
+    counts = np.bincount(labels, minlength=4)
+    squares = np.array([((z[labels == k] - z[labels == k].mean()) ** 2).sum() if counts[k] else 0.0 for k in range(4)])
+    found = along_direction(torch.from_numpy(z), torch.from_numpy(labels), 4).numpy()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pooled = squares.sum() / np.maximum(counts - 1, 0).sum()
+        expected = np.where(counts > 1, squares / (counts - 1), np.where(counts > 0, pooled, np.nan))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -31,6 +31,7 @@ from scipy.special import ndtr, ndtri
 Array = NDArray[np.float64]
 
 _SPACING = 0.7  # of log q; the log likelihood is smooth on this scale and is interpolated
+_POINTS = 16  # grids have a multiple of so many, so that those of several windows are mostly of one length
 _COMPONENTS = 11  # of the posterior, a channel
 _PRIOR_POWER = 0.75  # 1: Jeffreys' prior, intervals too wide; 0: 1/q, too narrow where sampling noise rules
 
@@ -54,7 +55,7 @@ class Channels:
 
 @dataclass(frozen=True)
 class ProcessHistory:
-    """What other windows say of q: log likelihood ``(..., C, G)`` on a grid of log q ``(G,)``.
+    """What other windows say of q: log likelihood ``(..., C, G)`` on a grid of log q ``(G,)`` or ``(..., 1, G)``.
 
     Likelihoods of windows that do not overlap add up; multiply by a factor below 1 to forget.
     """
@@ -138,7 +139,8 @@ def process_grid(channels: Channels, margin: float = 0.0) -> Array:
     width = 6 * np.sqrt(2 / freedom)
     low = np.where(ratio > 0, np.minimum(total - width, np.log(0.01 * ratio / n**2 + 1e-300)), total - width)
     ends = float(low.min()) - margin, float((total + width).max()) + margin
-    return np.linspace(*ends, max(8, int(np.ceil((ends[1] - ends[0]) / _SPACING)) + 1))
+    points = int(np.ceil((ends[1] - ends[0]) / _SPACING)) + 1
+    return np.linspace(*ends, _POINTS * -(-points // _POINTS))
 
 
 def log_prior(channels: Channels, log_q: Array) -> Array:
@@ -196,10 +198,9 @@ def fit(channels: Channels, history: ProcessHistory) -> Posterior:
     C = channels.response.shape[-2]
     if C not in (1, 2):
         raise ValueError(f"channels must be 1 or 2, got {C}; pool series that share a process variance")
-    coarse = history.log_q
-    log_weight = window_likelihood(channels, coarse) + history.log_likelihood
-    log_weight = log_weight + log_prior(channels, np.broadcast_to(coarse, log_weight.shape))
-    log_q, other = _refine(channels, coarse, log_weight, history.log_likelihood)
+    coarse = np.broadcast_to(history.log_q, (*channels.response.shape[:-1], history.log_q.shape[-1]))
+    log_weight = window_likelihood(channels, coarse) + history.log_likelihood + log_prior(channels, coarse)
+    log_q, other = _refine(coarse, log_weight, history.log_likelihood)
     gram, log_det = increment_gram(channels, np.exp(log_q))
     c = gram.shape[-1] - 1
     log_weight = other + log_prior(channels, log_q) - 0.5 * log_det
@@ -225,21 +226,23 @@ def no_history(channels: Channels) -> ProcessHistory:
     return ProcessHistory(grid, np.zeros((*channels.response.shape[:-1], len(grid))))
 
 
-def _refine(channels: Channels, coarse: Array, log_weight: Array, history: Array) -> tuple[Array, Array]:
+def _refine(coarse: Array, log_weight: Array, history: Array) -> tuple[Array, Array]:
     """Grid of log q ``(..., C, N)`` over the bulk of the posterior, and the history's log likelihood there."""
-    fine = np.linspace(coarse[0], coarse[-1], 8 * len(coarse))
-    refinement = _spline(len(coarse))
+    G = coarse.shape[-1]
+    last = 8 * G - 1
+    start, step = coarse[..., :1], (coarse[..., -1:] - coarse[..., :1]) / last
+    refinement = _spline(G)
     log_fine = log_weight @ refinement
     mass = np.exp(log_fine - log_fine.max(-1, keepdims=True)).cumsum(-1)
     mass /= mass[..., -1:]
-    low = fine[(mass < 3e-4).sum(-1)]
-    high = fine[np.minimum((mass < 1 - 3e-4).sum(-1), len(fine) - 1)]
-    step = fine[1] - fine[0]
-    log_q = (low - step)[..., None] + (high - low + 2 * step)[..., None] * np.linspace(0, 1, _COMPONENTS)
+    low = (mass < 3e-4).sum(-1, keepdims=True)
+    high = np.minimum((mass < 1 - 3e-4).sum(-1, keepdims=True), last)
+    position = (low - 1) + (high - low + 2) * np.linspace(0, 1, _COMPONENTS)  # in steps of the fine grid
+    log_q = start + step * position
     if not np.any(history):
         return log_q, np.zeros_like(log_q)
     smooth = np.broadcast_to(history, log_weight.shape) @ refinement
-    position = np.clip((log_q - fine[0]) / step, 0, len(fine) - 1.000001)
+    position = np.clip(position, 0, last - 1e-6)
     left = position.astype(np.int64)
     share = position - left
     other = np.take_along_axis(smooth, left, -1) * (1 - share) + np.take_along_axis(smooth, left + 1, -1) * share
@@ -278,7 +281,7 @@ def _outer_sum(a: Array, trailing: int) -> Array:
 
 
 def mixture_interval(post: Posterior, functionals: Any, confidence: float = 0.95) -> tuple[Array, Array, Array]:
-    """Estimate, standard error and half width, each ``(..., F)``, of linear functionals ``(F, c)`` of the coefficients.
+    """Estimate, standard error and half width, each ``(..., F)``, of functionals ``(..., F, c)`` of the coefficients.
 
     The interval estimate ± half width holds ``confidence`` of the mixture: its tails include that q is estimated.
 
@@ -290,8 +293,9 @@ def mixture_interval(post: Posterior, functionals: Any, confidence: float = 0.95
     """
     f = np.asarray(functionals, dtype=np.float64)
     w = post.weights[..., None, :]  # (..., 1, N)
-    centre = np.einsum("fc,...nc->...fn", f, post.mean)
-    within = np.einsum("fc,...ncd,fd->...fn", f, post.covariance, f)
+    centre = f @ np.swapaxes(post.mean, -1, -2)
+    within = ((f[..., None, :, :] @ post.covariance) * f[..., None, :, :]).sum(-1)
+    within = np.swapaxes(within, -1, -2)
     estimate = (w * centre).sum(-1)
     offset = centre - estimate[..., None]
     error = np.sqrt((w * (within + offset**2)).sum(-1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,9 +16,9 @@ import numpy as np
 from torch import Tensor
 
 from le_callback.elasticity.amplitudes import ModeSeries
-from le_callback.elasticity.increments import ProcessHistory
+from le_callback.elasticity.local_fits import LocalFit, ProcessMemory, solve
 from le_callback.elasticity.models import LEModel, ModeWeights
-from le_callback.elasticity.rates import estimate_rates, extend_history, mode_channels, mode_functionals
+from le_callback.elasticity.rates import mode_channels, mode_functionals
 from le_callback.records import NAN, Coefficients, Estimate
 
 Mode = Literal["common", "difference"]
@@ -198,25 +198,6 @@ def tail_index(series: BoundedSeries, tail: float = 0.1, either_sign: bool = Fal
 
 
 @dataclass
-class ProcessMemory:
-    """What past windows say of the process noise: one window in ``smoothing − 1``, so that none share an increment."""
-
-    history: ProcessHistory | None = None
-    until: float = -math.inf
-
-    def state(self) -> dict[str, Any]:
-        """Plain lists and numbers."""
-        h = self.history
-        return {"until": self.until, "history": h and [h.log_q.tolist(), h.log_likelihood.tolist()]}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> ProcessMemory:
-        """The memory that ``state`` was taken of."""
-        saved = state["history"]
-        return cls(ProcessHistory(np.array(saved[0]), np.array(saved[1])) if saved else None, state["until"])
-
-
-@dataclass
 class CoefficientTracker:
     """α, β, γ of one model from its mode amplitudes, one window after the other, in constant work per window.
 
@@ -255,6 +236,10 @@ class CoefficientTracker:
 
     def add(self, time: float, readings: Mapping[Mode, ModeReading]) -> Coefficients:
         """Take in one window and say what is known now."""
+        return add_together({"": self}, time, {"": readings})[""]
+
+    def follow(self, time: float, readings: Mapping[Mode, ModeReading]) -> tuple[float, float] | None:
+        """Take in one window; returns A and B, where both are known."""
         self._window_times.append(time)
         new = {mode: self._modes[mode].add(time, readings[mode]) for mode in MODES}
         for mode in MODES:
@@ -264,8 +249,7 @@ class CoefficientTracker:
             assert reference is not None
             growth = point.log_amplitude - reference.log_amplitude
             self._series["gamma"].add(point.time, self._weights.gamma_weight * growth)
-        cumulative = self._cumulate({p.time for points in new.values() for p in points})
-        return self._record(time, readings, cumulative)
+        return self._cumulate({p.time for points in new.values() for p in points})
 
     def _cumulate(self, fresh: set[float]) -> tuple[float, float] | None:
         """Extend A and B by the fresh times at which both modes are known; returns the last."""
@@ -281,13 +265,37 @@ class CoefficientTracker:
             self._series["B"].add(t, last[1])
         return last
 
-    def _record(
-        self, time: float, readings: Mapping[Mode, ModeReading], cumulative: tuple[float, float] | None
+    def question(self) -> LocalFit | None:
+        """The local fit that α, β, γ are to be read from now, or γ alone; ``None`` where there are too few windows."""
+        gamma = np.zeros((1, self.order))
+        gamma[0, 0] = self._weights.gamma_weight
+        for kind, modes, functionals in (
+            ("both", MODES, mode_functionals(self._weights, self.order)),
+            ("gamma", (self._gamma_mode,), gamma),
+        ):
+            points = [{p.time: p for p in self._points[mode] if p.time >= self._window_times[0]} for mode in modes]
+            shared = sorted(set.intersection(*(set(p) for p in points)))
+            if len(shared) >= self.order + 3 and shared[-1] == self._window_times[-1]:
+                series = [_series([p[t] for t in shared]) for p in points]
+                channels = mode_channels(np.array(shared), series, shared[-1], self.order)
+                memory = self._memory[kind]
+                if whole := len(shared) == self.smoothing and shared[0] >= memory.until:
+                    memory.until = shared[-1]
+                return LocalFit(channels, functionals, memory, whole, self.confidence)
+        return None
+
+    def record(
+        self,
+        time: float,
+        readings: Mapping[Mode, ModeReading],
+        cumulative: tuple[float, float] | None,
+        rates: Sequence[Estimate],
     ) -> Coefficients:
+        """What is known now, with the answer to ``question``: α, β, γ, or γ alone, or nothing."""
         alpha = beta = gamma = Estimate.unknown()
-        if len(rates := self._rates("both", MODES, mode_functionals(self._weights, self.order))) == 3:
+        if len(rates) == 3:
             alpha, beta, gamma = rates
-        elif rates := self._rates("gamma", (self._gamma_mode,), self._gamma_functional()):
+        elif rates:
             gamma = rates[0]
         gamma_reference = self._modes[self._gamma_mode].reference
         return Coefficients(
@@ -306,28 +314,6 @@ class CoefficientTracker:
             gamma_reference_time=gamma_reference.time if gamma_reference else NAN,
             status=self._status(readings),
         )
-
-    def _gamma_functional(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        functional = np.zeros((1, self.order))
-        functional[0, 0] = self._weights.gamma_weight
-        return functional
-
-    def _rates(
-        self, kind: str, modes: tuple[Mode, ...], functionals: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-    ) -> list[Estimate]:
-        """Rates now from the last windows in which all ``modes`` are known; empty if these are too few or not now."""
-        points = [{p.time: p for p in self._points[mode] if p.time >= self._window_times[0]} for mode in modes]
-        shared = sorted(set.intersection(*(set(p) for p in points)))
-        if len(shared) < self.order + 3 or shared[-1] != self._window_times[-1]:
-            return []
-        times = np.array(shared)
-        series = [_series([p[t] for t in shared]) for p in points]
-        channels = mode_channels(times, series, shared[-1], self.order)
-        memory = self._memory[kind]
-        found = estimate_rates(channels, functionals, memory.history, self.confidence)
-        if len(shared) == self.smoothing and shared[0] >= memory.until:
-            memory.history, memory.until = extend_history(memory.history, channels), shared[-1]
-        return [Estimate(e, e - h, e + h) for e, h in zip(found.estimate.tolist(), found.half.tolist(), strict=True)]
 
     def _amplitude(self, reading: ModeReading) -> float:
         return math.exp(reading.log_amplitude()) if reading.identifiable(self.threshold) else NAN
@@ -377,6 +363,19 @@ class CoefficientTracker:
         self._origin = tuple(state["origin"]) if state["origin"] else None
         self._series = {name: BoundedSeries(**saved) for name, saved in state["series"].items()}
         self._window_times = deque(state["window_times"], maxlen=self.smoothing)
+
+
+def add_together(
+    trackers: Mapping[str, CoefficientTracker], time: float, readings: Mapping[str, Mapping[Mode, ModeReading]]
+) -> dict[str, Coefficients]:
+    """One window for each of several trackers: local fits of the same shape are solved in one go."""
+    cumulative = {key: tracker.follow(time, readings[key]) for key, tracker in trackers.items()}
+    questions = {key: question for key, tracker in trackers.items() if (question := tracker.question()) is not None}
+    rates = solve(questions)
+    return {
+        key: tracker.record(time, readings[key], cumulative[key], rates.get(key, ()))
+        for key, tracker in trackers.items()
+    }
 
 
 def _listed(point: ModePoint) -> list[float]:

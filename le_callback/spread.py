@@ -1,0 +1,64 @@
+"""How many directions samples spread over, within their classes and altogether.
+
+N samples, p feature dimensions. All is read from the inner products of a few samples.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MIN_SAMPLES, MAX_SAMPLES, SAMPLES_PER_CLASS = 128, 256, 4
+
+
+class Spread(NamedTuple):
+    """Numbers of directions, between 1 and p."""
+
+    rank: float  # of the samples, whatever their labels: (tr C)²/tr C² of their covariance C; 0 for samples at a point
+    dimensions: float  # of the scatter within classes: (tr Σ)²/tr Σ², corrected for the number of samples
+
+
+def sample_spread(features: Tensor, labels: Tensor, num_classes: int) -> Spread:
+    """Both numbers from an evenly spaced choice of 128 to 256 samples; synchronises.
+
+    Args:
+        features: (N, p), N ≥ 1.
+        labels: (N,) class indices.
+        num_classes: K, of which the number of samples depends.
+
+    >>> x = torch.arange(20.0).unsqueeze(1) * torch.ones(1, 5)
+    >>> sample_spread(x, torch.arange(20) % 2, 2)
+    Spread(rank=1.0, dimensions=1.0)
+    """
+    most = min(MAX_SAMPLES, max(MIN_SAMPLES, SAMPLES_PER_CLASS * num_classes))
+    every = -(-len(labels) // most)
+    x, y = features[::every], labels[::every]
+    x = (x - x.mean(0)).double()
+    present, y = torch.unique(y, return_inverse=True)
+    members = torch.zeros(len(present), len(y), dtype=x.dtype, device=x.device)
+    members[y, torch.arange(len(y), device=y.device)] = 1
+    members /= members.sum(1, keepdim=True)
+    n, p = x.shape
+    if n <= p:  # of equal trace and norm as the products of dimensions
+        total = x @ x.T
+        rows = (members @ total)[y]
+        within = total - rows - rows.T + (rows @ members.T)[:, y]
+    else:
+        inner = x - (members @ x)[y]
+        total, within = x.T @ x, inner.T @ inner
+    trace, squares, inner_trace, inner_squares = torch.stack(
+        [total.diagonal().sum(), total.square().sum(), within.diagonal().sum(), within.square().sum()]
+    ).tolist()
+    rank = trace**2 / squares if squares > 0 else 0.0
+    return Spread(rank, _dimensions(inner_trace, inner_squares, n - len(present), p))
+
+
+def _dimensions(trace: float, squares: float, dof: int, p: int) -> float:
+    """(tr Σ)²/tr Σ² from the traces of the scatter and of its square, which holds (tr Σ)²/dof by chance."""
+    if dof < 2:
+        return float(p)
+    trace, squares = trace / dof, squares / dof**2
+    squares -= trace**2 / dof
+    return min(max(trace**2 / squares, 1.0), float(p)) if squares > 0 else float(p)
