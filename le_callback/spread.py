@@ -30,7 +30,7 @@ def sample_spread(features: Tensor, labels: Tensor, num_classes: int) -> Spread:
 
     >>> x = torch.arange(20.0).unsqueeze(1) * torch.ones(1, 5)
     >>> sample_spread(x, torch.arange(20) % 2, 2)
-    Spread(rank=1.0, dimensions=1.0)
+    Spread(rank=1.0, dimensions=1.05...)
     """
     most = min(MAX_SAMPLES, max(MIN_SAMPLES, SAMPLES_PER_CLASS * num_classes))
     every = -(-len(labels) // most)
