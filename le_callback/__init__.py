@@ -9,6 +9,7 @@
 from le_callback.callback import LECallback
 from le_callback.collapse import etf_angle, etf_angles
 from le_callback.dynamics.chances import gaussian_separation_probability, simulated_separation_probability
+from le_callback.dynamics.class_strengths import ClassStrengths, fit_class_strengths
 from le_callback.dynamics.exits import exit_times
 from le_callback.dynamics.forecast import Forecast, forecast
 from le_callback.dynamics.noise import NoiseEstimate, estimate_mean_noise, estimate_sample_noise
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ClassMoments",
     "ClassStatistics",
+    "ClassStrengths",
     "Coefficients",
     "DiagnosticWarning",
     "DirectionModel",
@@ -65,6 +67,7 @@ __all__ = [
     "etf_angle",
     "etf_angles",
     "exit_times",
+    "fit_class_strengths",
     "forecast",
     "gaussian_separation_probability",
     "nearest_mean_accuracy",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from le_callback import (
     LEIntegrals,
     LModel,
     estimate_coefficients,
+    fit_class_strengths,
     project_integrals,
     relative_difference,
     simulate_ode,
@@ -72,16 +74,17 @@ class Analysed:
 
     @property
     def best(self) -> Imitation:
-        """The L-model's, projected: the growth along the starting pattern."""
-        return self.imitations["L, projected"]
+        """The L-model's with an α of each class: that of the smallest full norm."""
+        return self.imitations["L, class-wise"]
 
 
-METHODS: dict[str, tuple[IModel | LModel, str]] = {
+METHODS: dict[str, tuple[IModel | LModel, str]] = {  # in the order of the table
     "I, entrywise (paper)": (IModel(), "closed_form"),
     "L, entrywise (paper)": (LModel(), "closed_form"),
     "I, modes": (IModel(), "modes"),
     "L, modes": (LModel(), "modes"),
     "L, projected": (LModel(), "projection"),
+    "L, class-wise": (LModel(), "class_strengths"),
 }
 
 
@@ -134,12 +137,7 @@ def _analyse(run: Run, start: float) -> Analysed:
     coefficients = {m.name: estimate_coefficients(x, t, model=m, window=window) for m in (IModel(), LModel())}
     imitations = {}
     for name, (model, method) in METHODS.items():
-        integrals = (
-            project_integrals(x, t, model=model)
-            if method == "projection"
-            else LEIntegrals.of(estimate_coefficients(x, t, model=model, method=method, window=window))
-        )
-        path = simulate_ode(x[0], integrals, model, t)
+        path = simulate_ode(x[0], _strengths(x, t, model, method, window), model, t)
         genuine = torch.from_numpy(x)
         imitations[name] = Imitation(
             name,
@@ -148,6 +146,14 @@ def _analyse(run: Run, start: float) -> Analysed:
             relative_difference(genuine, path).numpy(),
         )
     return Analysed(run, t, x, coefficients, imitations)
+
+
+def _strengths(x: Floats, t: Floats, model: IModel | LModel, method: str, window: int) -> Any:
+    if method == "projection":
+        return project_integrals(x, t, model=model)
+    if method == "class_strengths":
+        return fit_class_strengths(x, t, model=model)
+    return LEIntegrals.of(estimate_coefficients(x, t, model=model, method=method, window=window))
 
 
 def centre_and_spread(curves: list[Floats]) -> tuple[Floats, Floats, Floats]:

@@ -150,10 +150,13 @@ def coefficients(results: Results) -> Figure:
     return figure
 
 
-def imitation(results: Results, names: tuple[str, str] = ("I, entrywise (paper)", "L, projected")) -> Figure:
+SIMULATED = ("I, entrywise (paper)", "L, projected", "L, class-wise")  # the rows of figure 4
+
+
+def imitation(results: Results, names: tuple[str, ...] = SIMULATED) -> Figure:
     """Figure 4: class means of the logits, genuine and by the LE-ODE with the estimated A and B."""
-    figure = Figure(figsize=(4.2 * len(results), 7.2), dpi=90, layout="constrained")
-    grid: Any = figure.subplots(2, len(results), squeeze=False, sharex="col")
+    figure = Figure(figsize=(4.2 * len(results), 3.5 * len(names)), dpi=90, layout="constrained")
+    grid: Any = figure.subplots(len(names), len(results), squeeze=False, sharex="col")
     for column, (experiment, analysed) in enumerate(results):
         classes = class_names(experiment)
         times, genuine = analysed[0].times, [a.means for a in analysed]
@@ -177,8 +180,8 @@ def imitation(results: Results, names: tuple[str, str] = ("I, entrywise (paper)"
             axes.set_ylabel("class mean of a logit")
             axes.plot([], [], "k--", label="LE-ODE (darker)")
             _plain(axes)
-        grid[1, column].set_xlabel("optimizer step")
-        grid[1, column].legend(
+        grid[-1, column].set_xlabel("optimizer step")
+        grid[-1, column].legend(
             frameon=False,
             fontsize=8,
             title="mean over the images of",
@@ -205,6 +208,7 @@ def differences(results: Results) -> Figure:
         ("L, entrywise (paper)", "#cc79a7"),
         ("L, modes", COLOURS[2]),
         ("L, projected", COLOURS[0]),
+        ("L, class-wise", "#222222"),
     )
     figure = Figure(figsize=(4.2 * len(results), 4.8), dpi=90, layout="constrained")
     grid: Any = figure.subplots(1, len(results), squeeze=False, sharey=True)
