@@ -50,8 +50,11 @@ def load(family: str, seed: int) -> tuple[Tensor, Tensor, nn.Sequential, nn.Line
     return x, y, body, nn.Linear(32, 10)
 
 
-def train(run: Run) -> Trajectory:
-    """Train with batches of 16 and return what the monitor's recorder holds of the probe."""
+def train(run: Run, weights: list[Tensor] | None = None) -> Trajectory:
+    """Train with batches of 16 and return what the monitor's recorder holds of the probe.
+
+    ``weights`` is given the head's weight at every reading.
+    """
     torch.manual_seed(run.seed)
     x, y, body, head = load(run.family, run.seed)
     K = int(y.max()) + 1
@@ -62,6 +65,8 @@ def train(run: Run) -> Trajectory:
     for step in range(run.steps + 1):
         if step % (run.steps // READINGS) == 0:
             monitor.add_probe(float(step), read(body, head, x[probe], y[probe], K))
+            if weights is not None:
+                weights.append(head.weight.detach().clone())
         i = step * BATCH % (len(y) - BATCH)
         if i < BATCH:
             order = torch.randperm(len(y))

@@ -89,8 +89,9 @@ def imitations(x, t):
         yield f"{model.name}, projection", model, simulate_ode(x[0], project_integrals(x, t, model=model), model, t)
         if model.name == "L":
             for window in (12, 48):
-                strengths = fit_class_strengths(x, t, model=model, window=window)
-                yield f"L, class-wise (windows of {window})", model, simulate_ode(x[0], strengths, model, t)
+                for name, shared in (("one α, shooting", True), ("class-wise", False)):
+                    strengths = fit_class_strengths(x, t, model=model, window=window, shared=shared)
+                    yield f"L, {name} (windows of {window})", model, simulate_ode(x[0], strengths, model, t)
             for window in (12, 48):
                 yield f"softmax pull, shooting (windows of {window})", model, softmax_pull(x, t, window)
         matrix = estimate_le_matrix(x, t, model=model, window=MATRIX)

@@ -76,6 +76,20 @@ def test_unequal_classes_are_imitated_better_than_by_one_strength():
     assert relative_difference(genuine, mean)[1:].mean() > 0.2
 
 
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**20), K=st.integers(3, 5))
+def test_shared_strengths_are_recovered_in_windows(seed, K):
+    rng = np.random.default_rng(seed)
+    alpha, beta = K * rng.uniform(0.02, 0.2, 2), rng.uniform(-0.1, 0, 2)
+    strengths = ClassStrengths(np.array([0.0, 10.0, 20.0]), np.repeat(alpha[:, None], K, axis=1), beta)
+    t = np.arange(0, 21, 2.0)
+    genuine = simulate_ode(np.eye(K) + 0.3 * rng.normal(size=(K, K)), strengths, LModel(), t)
+    found = fit_class_strengths(genuine, t, window=5, shared=True)
+    assert np.ptp(found.alpha, axis=1).max() == 0
+    np.testing.assert_allclose(found.alpha[:, 0], alpha, rtol=0.02, atol=2e-3)
+    np.testing.assert_allclose(found.beta, beta, rtol=0.02, atol=2e-3)
+
+
 def test_in_a_symmetric_pattern_only_the_difference_is_known():
     """All y_k equal: only α − β acts. The fit finds it, and leaves the rest near zero instead of anywhere."""
     t = np.linspace(0, 20, 41)

@@ -54,7 +54,9 @@ class ClassStrengths:
         return _matrices(self.alpha[window], self.beta[window])
 
 
-def fit_class_strengths(x: Any, times: Any, *, model: LEModel | None = None, window: int = 12) -> ClassStrengths:
+def fit_class_strengths(
+    x: Any, times: Any, *, model: LEModel | None = None, window: int = 12, shared: bool = False
+) -> ClassStrengths:
     """Fit α_k(t) and β(t) by shooting: window after window, from the simulated start to the genuine end.
 
     In each window, min ‖X̃(t_b) − X̄(t_b)‖² over α_1 … α_K, β, where X̃ solves dX̃/dt = ((E ∘ P) ⊗ 1) ∘ H X̃, E_kk = α_k,
@@ -68,6 +70,7 @@ def fit_class_strengths(x: Any, times: Any, *, model: LEModel | None = None, win
         times: ``(T,)``, strictly increasing.
         model: L by default.
         window: intervals of ``times`` in a window; the last may be shorter.
+        shared: whether all classes have one α, as in the paper: two numbers a window.
 
     Raises:
         ValueError: shapes that do not fit, values that are not finite, unordered times, a ``window`` below 1.
@@ -93,29 +96,29 @@ def fit_class_strengths(x: Any, times: Any, *, model: LEModel | None = None, win
     space = space_of(chosen, K, p)
     ends = [*range(0, len(t) - 1, window), len(t) - 1]
     coordinates = space.enter(torch.from_numpy(means)).numpy()
-    state, rates, found = coordinates[0], np.zeros(K + 1), []
+    state, rates, found = coordinates[0], np.zeros(2 if shared else K + 1), []
     for a, b in pairwise(ends):
         length = t[b] - t[a]
-        grown = _shoot(space, state, coordinates[b], np.clip(rates * length, -_LARGEST, _LARGEST))
-        state, rates = _flow(space, grown) @ state, grown / length
+        grown = _shoot(space, K, state, coordinates[b], np.clip(rates * length, -_LARGEST, _LARGEST))
+        state, rates = _flow(space, K, grown) @ state, grown / length
         found.append(rates)
     fitted = np.stack(found)
-    return ClassStrengths(t[ends], fitted[:, :K], fitted[:, K])
+    return ClassStrengths(t[ends], np.broadcast_to(fitted[:, :-1], (len(fitted), K)).copy(), fitted[:, -1])
 
 
-def _shoot(space: Space, start: Array, end: Array, guess: Array) -> Array:
+def _shoot(space: Space, K: int, start: Array, end: Array, guess: Array) -> Array:
     """Integrals of α_k and β over a window that take ``start`` closest to ``end``, both (n, m)."""
     tie = _TIE * float(np.linalg.norm(end))
 
     def missed(grown: Array) -> Array:
-        return np.concatenate([(_flow(space, grown) @ start - end).ravel(), tie * (grown - guess)])
+        return np.concatenate([(_flow(space, K, grown) @ start - end).ravel(), tie * (grown - guess)])
 
     return np.asarray(least_squares(missed, guess, bounds=(-_LARGEST - 1, _LARGEST + 1), max_nfev=50).x)
 
 
-def _flow(space: Space, grown: Array) -> Array:
-    K = len(grown) - 1
-    return np.asarray(expm(space.drift(_matrices(grown[:K], grown[K]) / K)))
+def _flow(space: Space, K: int, grown: Array) -> Array:
+    alpha = np.broadcast_to(grown[:-1], (K,))
+    return np.asarray(expm(space.drift(_matrices(alpha, grown[-1]) / K)))
 
 
 def _matrices(alpha: Array, beta: Any) -> Array:
