@@ -57,9 +57,9 @@ class ClassStrengths:
 def fit_class_strengths(
     x: Any, times: Any, *, model: LEModel | None = None, window: int = 12, shared: bool = False
 ) -> ClassStrengths:
-    """Fit α_k(t) and β(t) by shooting: window after window, from the simulated start to the genuine end.
+    """Fit α_k(t) and β(t) by shooting: window after window, from where the simulation stands.
 
-    In each window, min ‖X̃(t_b) − X̄(t_b)‖² over α_1 … α_K, β, where X̃ solves dX̃/dt = ((E ∘ P) ⊗ 1) ∘ H X̃, E_kk = α_k,
+    In each window, min Σ_i ‖X̃(t_i) − X̄(t_i)‖² over α_1 … α_K, β, where X̃ solves dX̃/dt = ((E ∘ P) ⊗ 1) ∘ H X̃, E_kk = α_k,
     E_kl = β, balanced P, from where the window before has ended. These are K + 1 numbers a window for K·p coordinates;
     in the seminorm of the L-model's H, which has K coordinates, that is no constraint: judge the fit in the full norm.
     Where all y_k are equal, only the differences α_k − β act, and for K = 2 the numbers are not unique either: the fit
@@ -99,26 +99,35 @@ def fit_class_strengths(
     state, rates, found = coordinates[0], np.zeros(2 if shared else K + 1), []
     for a, b in pairwise(ends):
         length = t[b] - t[a]
-        grown = _shoot(space, K, state, coordinates[b], np.clip(rates * length, -_LARGEST, _LARGEST))
-        state, rates = _flow(space, K, grown) @ state, grown / length
+        steps = np.diff(t[a : b + 1]) / length
+        grown = _shoot(space, K, steps, state, coordinates[a + 1 : b + 1], np.clip(rates * length, -_LARGEST, _LARGEST))
+        state, rates = _path(space, K, grown, steps, state)[-1], grown / length
         found.append(rates)
     fitted = np.stack(found)
     return ClassStrengths(t[ends], np.broadcast_to(fitted[:, :-1], (len(fitted), K)).copy(), fitted[:, -1])
 
 
-def _shoot(space: Space, K: int, start: Array, end: Array, guess: Array) -> Array:
-    """Integrals of α_k and β over a window that take ``start`` closest to ``end``, both (n, m)."""
-    tie = _TIE * float(np.linalg.norm(end))
+def _shoot(space: Space, K: int, steps: Array, start: Array, genuine: Array, guess: Array) -> Array:
+    """Integrals of α_k and β over a window that take ``start`` (n, m) closest to the ``genuine`` readings (S, n, m)."""
+    tie = _TIE * float(np.linalg.norm(genuine))
 
     def missed(grown: Array) -> Array:
-        return np.concatenate([(_flow(space, K, grown) @ start - end).ravel(), tie * (grown - guess)])
+        return np.concatenate([(_path(space, K, grown, steps, start) - genuine).ravel(), tie * (grown - guess)])
 
     return np.asarray(least_squares(missed, guess, bounds=(-_LARGEST - 1, _LARGEST + 1), max_nfev=50).x)
 
 
-def _flow(space: Space, K: int, grown: Array) -> Array:
-    alpha = np.broadcast_to(grown[:-1], (K,))
-    return np.asarray(expm(space.drift(_matrices(alpha, grown[-1]) / K)))
+def _path(space: Space, K: int, grown: Array, steps: Array, start: Array) -> Array:
+    """States (S, n, m) after each of the ``steps`` (S,), shares of a window."""
+    drift = space.drift(_matrices(np.broadcast_to(grown[:-1], (K,)), grown[-1]) / K)
+    flows: dict[float, Array] = {}
+    state, path = start, []
+    for step in np.round(steps, 12).tolist():
+        if step not in flows:
+            flows[step] = np.asarray(expm(step * drift))
+        state = flows[step] @ state
+        path.append(state)
+    return np.stack(path)
 
 
 def _matrices(alpha: Array, beta: Any) -> Array:
