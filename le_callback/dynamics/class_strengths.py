@@ -59,7 +59,7 @@ def fit_class_strengths(
 ) -> ClassStrengths:
     """Fit α_k(t) and β(t) by shooting: window after window, from where the simulation stands.
 
-    In each window, min Σ_i ‖X̃(t_i) − X̄(t_i)‖² over α_1 … α_K, β, where X̃ solves dX̃/dt = ((E ∘ P) ⊗ 1) ∘ H X̃, E_kk = α_k,
+    In each window, min Σ_i ‖X̃(t_i) − X̄(t_i)‖² over α_1 … α_K, β, where dX̃/dt = ((E ∘ P) ⊗ 1) ∘ H X̃, E_kk = α_k,
     E_kl = β, balanced P, from where the window before has ended. These are K + 1 numbers a window for K·p coordinates;
     in the seminorm of the L-model's H, which has K coordinates, that is no constraint: judge the fit in the full norm.
     Where all y_k are equal, only the differences α_k − β act, and for K = 2 the numbers are not unique either: the fit
