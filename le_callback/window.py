@@ -141,7 +141,7 @@ class ClassWindow:
     def statistics(self, source: str) -> ClassStatistics:
         """Class moments of all samples of the window."""
         self._accumulate(self._cursor)
-        return class_statistics(self.moments[source])
+        return ClassStatistics(*map(_readable, class_statistics(self.moments[source])))
 
     def samples(self, source: str) -> tuple[Tensor, Tensor]:
         """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises."""
@@ -150,7 +150,8 @@ class ClassWindow:
             rows = class_rows(labels, self.num_classes, self.ignore_index)
             x = self.moments[source].reference.index_select(0, rows.reference).add_(deviations)
             keep = (rows.row < self.num_classes) & usable_rows(deviations)
-            self._kept[source] = (x, labels) if bool(keep.all()) else (x[keep], labels[keep])
+            found = (x, labels) if bool(keep.all()) else (x[keep], labels[keep])
+            self._kept[source] = _readable(found[0]), _readable(found[1])
         return self._kept[source]
 
     def previous_means(self, source: str) -> Tensor | None:
@@ -160,7 +161,7 @@ class ClassWindow:
         """
         if not self._advanced:
             return None
-        return torch.where(self._ever_seen.unsqueeze(1), self.moments[source].reference, torch.nan)
+        return _readable(torch.where(self._ever_seen.unsqueeze(1), self.moments[source].reference, torch.nan))
 
     def advance(self) -> None:
         """Open the next window about the means of this one."""
@@ -236,6 +237,11 @@ class ClassWindow:
             "advanced": self._advanced,
             "ever_seen": self._ever_seen.cpu().clone(),
         }
+
+
+def _readable(x: Tensor) -> Tensor:
+    """On the host where the device has no double precision, in which a window is evaluated."""
+    return x.cpu() if x.device.type == "mps" else x
 
 
 def _heaviest(weights: Tensor) -> Tensor:

@@ -312,6 +312,20 @@ def test_update_and_advance_do_not_synchronise(soft):
             window.samples("features")
 
 
+def test_what_is_read_goes_to_the_host_where_the_device_has_no_double_precision(monkeypatch):
+    """Such a device is not at hand: the tensors that are brought to the host are marked by another dtype instead."""
+    monkeypatch.setattr(window_module, "_readable", lambda x: x.double())
+    x, y = stream(0, 8, dtype=torch.float32)
+    window = open_window(x)
+    for _ in range(2):
+        window.update(sources(x), y)
+        read = [*window.statistics("features"), *window.samples("logits")]
+        assert all(part.dtype == torch.float64 for part in read)
+        window.advance()
+    assert window.previous_means("logits").dtype == torch.float64
+    assert window.moments["features"].sums.dtype == torch.float32
+
+
 def test_nothing_seen_is_nan():
     window = open_window(torch.ones(1, P))
     assert math.isnan(window.statistics("features").mean[0, 0])
