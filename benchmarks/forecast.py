@@ -21,8 +21,8 @@ from forecast_runs import Run, train
 from tqdm import tqdm
 
 from le_callback import IModel, LModel
-from le_callback.dynamics.readings import frame_at, pair_deviation, quantities
-from le_callback.fan_chart import fan_chart
+from le_callback.forecast.quantities import frame_at, pair_deviation, quantities
+from le_callback.report.fan_chart import fan_chart
 from le_callback.trajectory import SourceTrajectory, Trajectory
 
 RESULTS = Path(__file__).parent / "results"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from le_callback import LECallback
-from le_callback.figures import matrix_figure
+from le_callback.report.heatmaps import matrix_figure
 
 CLASSES = 5
 

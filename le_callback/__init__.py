@@ -7,29 +7,30 @@
 """
 
 from le_callback.callback import LECallback
-from le_callback.collapse import etf_angle, etf_angles
-from le_callback.dynamics.chances import gaussian_separation_probability, simulated_separation_probability
-from le_callback.dynamics.class_strengths import ClassStrengths, fit_class_strengths
-from le_callback.dynamics.exits import exit_times
-from le_callback.dynamics.forecast import Forecast, forecast
-from le_callback.dynamics.noise import NoiseEstimate, estimate_mean_noise, estimate_sample_noise
-from le_callback.dynamics.ode import simulate_ode
-from le_callback.dynamics.projection import project_integrals
-from le_callback.dynamics.scores import relative_difference
-from le_callback.dynamics.sde import simulate_sde
-from le_callback.dynamics.stages import Stages, detect_stages
-from le_callback.dynamics.strengths import LEIntegrals
 from le_callback.elasticity.coefficients import LECoefficients, TailIndex
 from le_callback.elasticity.estimators import estimate_coefficients
 from le_callback.elasticity.le_matrix import LEMatrix, estimate_le_matrix
-from le_callback.elasticity.models import DirectionModel, GeneralModel, IModel, LModel
 from le_callback.elasticity.sampling import SamplingNoise
+from le_callback.elasticity.stages import Stages, detect_stages
+from le_callback.forecast.bands import Forecast, forecast
+from le_callback.measures.neural_collapse import etf_angle, etf_angles
+from le_callback.measures.separation import nearest_mean_accuracy, pair_discriminability
+from le_callback.moments.sums import ClassMoments, ClassStatistics
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.notices import DiagnosticWarning
-from le_callback.records import Coefficients, Estimate, EtfAngles, Separation, WindowRecord
-from le_callback.separation import nearest_mean_accuracy, pair_discriminability
-from le_callback.statistics import ClassMoments, ClassStatistics
+from le_callback.records import Coefficients, EtfAngles, Separation, WindowRecord
+from le_callback.similarity.models import DirectionModel, GeneralModel, IModel, LModel
+from le_callback.simulation.class_strengths import ClassStrengths, fit_class_strengths
+from le_callback.simulation.exits import exit_times
+from le_callback.simulation.noise import NoiseEstimate, estimate_mean_noise, estimate_sample_noise
+from le_callback.simulation.ode import simulate_ode
+from le_callback.simulation.probabilities import gaussian_separation_probability, simulated_separation_probability
+from le_callback.simulation.projection import project_integrals
+from le_callback.simulation.scores import relative_difference
+from le_callback.simulation.sde import simulate_sde
+from le_callback.simulation.strengths import LEIntegrals
 from le_callback.trajectory import Trajectory
+from le_callback.values import Estimate
 
 __version__ = "0.1.0"
 

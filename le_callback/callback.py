@@ -14,26 +14,26 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from typing_extensions import override
 
-from le_callback.alerts.actions import Alarm, OnAlert, describe
 from le_callback.alerts.alert import Alert
-from le_callback.arguments import check_arguments
-from le_callback.capture import HeadCapture
-from le_callback.clock import Clock
-from le_callback.dashboards import due_for_figures, scalars
-from le_callback.labels import LabelReader, LabelSource, align, chosen_classes, resolve_class_names
+from le_callback.capture.head import HeadCapture
+from le_callback.capture.labels import LabelReader, LabelSource, align, chosen_classes, resolve_class_names
+from le_callback.capture.outputs import OutputsCapture
 from le_callback.monitor import MonitorSettings, SeparationMonitor
-from le_callback.namespaces import AnyCallback
 from le_callback.notices import Notices, require
-from le_callback.outlook import Outlook
-from le_callback.outputs import OutputsCapture
-from le_callback.probe import Forward, Passing, Probe
-from le_callback.probe_data import ProbeData
-from le_callback.processes import Processes
-from le_callback.publishing import draw, draw_forecast, publish, show_progress, tell_regime
+from le_callback.probe.data import ProbeData
+from le_callback.probe.probe import Forward, Passing, Probe
 from le_callback.records import WindowRecord
-from le_callback.schedule import learning_rate, log_steps, steps_per_epoch
-from le_callback.summary import summary_table
-from le_callback.timeline import UNITS, TimeAxis, Timeline
+from le_callback.report.dashboards import due_for_figures, scalars
+from le_callback.report.publisher import draw, draw_forecast, publish, show_progress, tell_regime
+from le_callback.report.running_forecast import Outlook
+from le_callback.report.table import summary_table
+from le_callback.trainer.alarm import Alarm, OnAlert, describe
+from le_callback.trainer.arguments import check_arguments
+from le_callback.trainer.namespaces import AnyCallback
+from le_callback.trainer.own_cost import Clock
+from le_callback.trainer.processes import Processes
+from le_callback.trainer.schedule import learning_rate, log_steps, steps_per_epoch
+from le_callback.trainer.timeline import UNITS, TimeAxis, Timeline
 from le_callback.trajectory import Trajectory
 
 

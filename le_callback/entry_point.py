@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
 from le_callback.callback import LECallback
-from le_callback.namespaces import AnyCallback
+from le_callback.trainer.namespaces import AnyCallback
 
 VARIABLE = "LE_CALLBACK"
 _ON, _OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")

@@ -13,19 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.collapse import centred_gram, etf_angles
-from le_callback.elasticity.models import IModel, LEModel, LModel
 from le_callback.elasticity.online import CoefficientTracker, Mode, ModeReading, add_together, read_modes
-from le_callback.influence import InfluenceTracker
-from le_callback.influence_matrix import MatrixTracker, matrix_classes
-from le_callback.records import NAN, PROBE, ClassSeparation, Coefficients, EtfAngles, Regime, Separation, WindowRecord
+from le_callback.measures.neural_collapse import centred_gram, etf_angles
+from le_callback.measures.separability import linearisation, measure_classes, measure_head
+from le_callback.measures.separation import measure_separation
+from le_callback.measures.spread import Spread, sample_spread
+from le_callback.moments.sums import ClassStatistics, along_direction
+from le_callback.moments.window import ClassWindow
+from le_callback.probe.response_matrix import MatrixTracker, matrix_classes
+from le_callback.probe.step_response import InfluenceTracker
+from le_callback.records import PROBE, ClassSeparation, Coefficients, EtfAngles, Regime, Separation, WindowRecord
 from le_callback.regime import is_converged, judge_regime, local_tail_index
-from le_callback.separability import linearisation, measure_classes, measure_head
-from le_callback.separation import measure_separation
-from le_callback.spread import Spread, sample_spread
-from le_callback.statistics import ClassStatistics, along_direction
+from le_callback.similarity.models import IModel, LEModel, LModel
 from le_callback.trajectory import TrajectoryRecorder
-from le_callback.window import ClassWindow
+from le_callback.values import NAN
 
 MODELS: tuple[tuple[LEModel, str], ...] = ((IModel(), "features"), (IModel(), "logits"), (LModel(), "logits"))
 PRIMARY_MODEL = "I_logits"  # of the verdict, and of γ in the progress bar

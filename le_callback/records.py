@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,26 +9,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-NAN = math.nan
+from le_callback.values import NAN, Estimate
+
 PROBE = "probe_"  # before the name of a source whose samples are those of the probe
 
 
 def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), NAN)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def unknown(cls) -> Estimate:
-        """What is reported where nothing can be estimated."""
-        return cls(NAN, NAN, NAN)
 
 
 @dataclass(frozen=True)

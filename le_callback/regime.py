@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_ndtr
 from scipy.stats import t as student
 
-from le_callback.records import NAN, Estimate, Regime, WindowRecord
+from le_callback.records import Regime, WindowRecord
+from le_callback.values import NAN, Array, Estimate
 
-Array = NDArray[np.float64]
 BAND = 0.15  # r within 1 ± BAND is no clear side: slow factors such as log t move it by 1/log t
 WIDEST = 0.4  # half of an interval around 1 that is still called critical
 _BINS, _SPAN, _PER_BIN = 8, 12.0, 4

@@ -10,7 +10,7 @@ from oracles import held_out_discriminability
 from sklearn.neighbors import NearestCentroid
 
 from le_callback import SeparationMonitor
-from le_callback.dashboards import scalars
+from le_callback.report.dashboards import scalars
 
 RECORDED = Path(__file__).parents[2] / "shared" / "data" / "geomnist_runs.npz"
 WINDOW = 50

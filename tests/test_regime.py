@@ -9,8 +9,8 @@ import torch
 from simulators import identity_blocks, le_matrix, simulate
 
 from le_callback import SeparationMonitor
-from le_callback.records import Estimate
 from le_callback.regime import is_converged, judge_regime, local_tail_index
+from le_callback.values import Estimate
 
 K, P, WINDOW, STEPS, RUNS = 3, 4, 50, 10_000, 200
 DECAYS = {

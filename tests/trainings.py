@@ -135,3 +135,8 @@ def check_training(make_model, data, batches, validation=None, callback=None, rt
     assert_windows(callback, model.seen, batches, classes, rtol)
     assert not any(m._forward_hooks for m in model.modules())
     return callback, model
+
+
+def run_body_and_head(module, batch):
+    """What a command line can name as ``probe_forward``."""
+    return module.head(module.body(batch[0]))

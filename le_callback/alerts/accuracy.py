@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from le_callback.alerts.alert import Alert, State
 from le_callback.alerts.evidence import accumulate, rate_evidence
 from le_callback.records import WindowRecord
 from le_callback.regime import is_converged
+from le_callback.values import Array
 
-Array = NDArray[np.float64]
 Counts = Mapping[str, tuple[Array, Array]]  # (K,) tried, (K,) hits, by measure
 _FADING = 0.7  # of counts from one window to the next
 _MOST = 4.0  # nats of a window: a loss must last for some of them

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import xlogy
 
-Array = NDArray[np.float64]
+from le_callback.values import Array
+
 _HORIZON = 100.0  # windows; changes far later than this cost log(t²/horizon) of evidence
 _FALLEN_TO = np.array([0.85, 0.7, 0.5, 0.3, 0.1])  # shares of the rate that the alternatives assume
 _SHIFTS = np.array([1.0, 2.0, 4.0])  # standard errors that the alternatives assume

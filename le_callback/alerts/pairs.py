@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from le_callback.alerts.alert import Alert, State
 from le_callback.alerts.evidence import accumulate, shift_evidence
 from le_callback.records import WindowRecord
+from le_callback.values import Array
 
-Array = NDArray[np.float64]
 _FADING = 0.7
 _MOST_SAMPLES = 25.0  # of a class: samples of a window share one state of the network
 _LARGE = 1e3  # stands for a pair without any deviation

@@ -9,13 +9,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from le_callback.alerts.alert import Alert, State
 from le_callback.alerts.evidence import accumulate, shift_evidence
 from le_callback.records import WindowRecord
+from le_callback.values import Array
 
-Array = NDArray[np.float64]
 _NONFINITE = "samples with features that are not finite"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from le_callback.elasticity.increments import Array
+from le_callback.values import Array
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from le_callback.elasticity.increments import Array
+from le_callback.values import Array
 
 
 @dataclass(frozen=True)

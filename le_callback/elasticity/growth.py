@@ -12,7 +12,6 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from le_callback.elasticity.increments import (
-    Array,
     Channels,
     ProcessHistory,
     fit,
@@ -20,6 +19,7 @@ from le_callback.elasticity.increments import (
     mixture_interval,
     no_history,
 )
+from le_callback.values import Array
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.special import ndtr, ndtri
 
-Array = NDArray[np.float64]
+from le_callback.values import Array
 
 _SPACING = 0.7  # of log q; the log likelihood is smooth on this scale and is interpolated
 _POINTS = 16  # grids have a multiple of so many, so that those of several windows are mostly of one length

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from le_callback.elasticity.increments import Array, Channels, ProcessHistory, no_history
+from le_callback.elasticity.increments import Channels, ProcessHistory, no_history
 from le_callback.elasticity.rates import estimate_rates, extend_history
-from le_callback.records import Estimate
+from le_callback.values import Array, Estimate
 
 
 @dataclass

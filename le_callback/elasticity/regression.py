@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from le_callback.elasticity.growth import rate_basis
-from le_callback.elasticity.increments import Array, Channels
+from le_callback.elasticity.increments import Channels
+from le_callback.values import Array
 
 
 @dataclass(frozen=True)

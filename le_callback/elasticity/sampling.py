@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from le_callback.elasticity.increments import Array
-from le_callback.elasticity.models import DirectionModel, LEModel, LModel
+from le_callback.similarity.models import DirectionModel, LEModel, LModel
+from le_callback.values import Array
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def coordinate_variance(noise: SamplingNoise, model: LEModel, p: int) -> Array:
 
     I-model: the trace. L and direction models: the variance along the direction.
 
-    >>> from le_callback.elasticity.models import IModel
+    >>> from le_callback.similarity.models import IModel
     >>> coordinate_variance(SamplingNoise(np.array([[0.2, 0.1]])), IModel(), 4)
     array([[0.2, 0.1]])
     """

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from le_callback.elasticity.increments import (
-    Array,
     Channels,
     ProcessHistory,
     fit,
@@ -20,6 +19,7 @@ from le_callback.elasticity.increments import (
     process_grid,
     window_likelihood,
 )
+from le_callback.values import Array
 
 ChannelMaker = Callable[[int, int, float], Channels]
 

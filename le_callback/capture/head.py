@@ -1,0 +1,309 @@
+"""Find the classifier head and capture what goes in and comes out of it.
+
+p feature dimensions (input of the head), K classes (its output).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from le_callback.capture.compiled import is_compiled, wrapped_names
+from le_callback.capture.labels import describe
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class Captured(NamedTuple):
+    """Input and output of the head in one forward pass, detached; the last dimension is features or classes."""
+
+    features: Tensor  # (..., p)
+    logits: Tensor  # (..., K)
+
+
+class Slot:
+    """Holds the last capture of each watched module, in the order of the calls."""
+
+    def __init__(self) -> None:
+        self.captured: dict[str, Captured] = {}
+
+    def clear(self) -> None:
+        """Forget all captures."""
+        self.captured.clear()
+
+
+class CaptureHook:
+    """Forward hook that overwrites one entry of a slot. A module-level class, so that hooked modules stay picklable."""
+
+    def __init__(self, slot: Slot, name: str) -> None:
+        self.slot = slot
+        self.name = name
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        features = args[0] if args else next(iter(kwargs.values()), None)
+        if not isinstance(features, Tensor) or not isinstance(output, Tensor):
+            return
+        features, output = features.detach(), output.detach()
+        if isinstance(module, _CONVOLUTIONS):
+            features, output = features.movedim(1, -1), output.movedim(1, -1)
+        self.slot.captured.pop(self.name, None)
+        self.slot.captured[self.name] = Captured(features, output)
+
+
+def is_linear_like(module: nn.Module) -> bool:
+    """A dense layer by its interface (``in_features``, ``out_features``) or a convolution with kernel size 1.
+
+    >>> is_linear_like(nn.Linear(2, 3)), is_linear_like(nn.Conv2d(2, 3, 1)), is_linear_like(nn.ReLU())
+    (True, True, False)
+    """
+    if isinstance(module, _CONVOLUTIONS):
+        return all(size == 1 for size in module.kernel_size)
+    return isinstance(getattr(module, "in_features", None), int) and isinstance(
+        getattr(module, "out_features", None), int
+    )
+
+
+def class_count_hint(module: nn.Module) -> int | None:
+    """The number of classes that a module states: ``num_classes`` of itself, its hyperparameters or its metrics.
+
+    ``None`` if it states none or several.
+    """
+    places = [module, getattr(module, "hparams", None), *module.modules()]
+    stated = {value for place in places if (value := _stated_count(place)) is not None}
+    return stated.pop() if len(stated) == 1 else None
+
+
+def _stated_count(place: Any) -> int | None:
+    value = place.get("num_classes") if isinstance(place, dict) else getattr(place, "num_classes", None)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 2 else None
+
+
+class HeadCapture:
+    """Watches the classifier head of a module: between ``attach`` and ``detach`` every forward pass fills the slot.
+
+    Without a given head all linear-like layers are watched until ``settle`` picks the last one of the forward pass
+    that fits the labels and the number of classes.
+
+    Args:
+        module: the model.
+        head: dotted name or module of the classifier; found by itself if ``None``.
+        num_classes: K; the output width of the head if ``None``. May be 2 for a head of width 1.
+        ignore_index: integer label that says nothing about the number of classes.
+
+    Raises:
+        ValueError: if a named head does not exist, or no layer can be the head.
+        TypeError: if ``head`` is neither.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> capture = HeadCapture(model)
+    >>> capture.attach()
+    >>> _ = model(torch.zeros(5, 4))
+    >>> capture.settle(torch.tensor([0, 1, 2, 0, 1]))
+    '2'
+    >>> capture.take().features.shape
+    torch.Size([5, 8])
+    >>> capture.detach()
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        head: str | nn.Module | None = None,
+        num_classes: int | None = None,
+        ignore_index: int | None = None,
+    ) -> None:
+        self.name: str | None = None
+        self._module = module
+        self._num_classes = num_classes
+        self._ignore_index = ignore_index
+        self._slot = Slot()
+        self._order: list[str] = []
+        self._handles: dict[str, RemovableHandle] = {}
+        if head is None:
+            self._watched = self._candidates()
+            if not self._watched:
+                raise ValueError(
+                    f"Found no classifier head in {type(module).__name__}: it has no linear-like layer. Its modules"
+                    f" are {_listing(n for n, _ in module.named_children())}. Name the head with `head=`, by dotted"
+                    " name or as the module."
+                )
+        else:
+            self.name, found = _find_given(module, head)
+            self._watched = {self.name: found}
+
+    @property
+    def num_classes(self) -> int:
+        """K: as given, or the width of the head."""
+        if self._num_classes is not None:
+            return self._num_classes
+        raise RuntimeError("The number of classes is not known before `settle`.")
+
+    @property
+    def absence(self) -> str:
+        """Why the head may not have been called, and what to do."""
+        if not is_compiled(self._module):
+            return "is it another layer (`head=`)? Code that was compiled before the training does not call it either"
+        return (
+            "the model is compiled, and code that was compiled before the training started does not call the hook of"
+            " this callback. Pass `reset_compiler=True`, or return features and logits from `training_step` in a dict"
+            ' and pass `outputs=("features", "logits")`. If the model was not run before, name the layer with `head=`'
+        )
+
+    def attach(self) -> None:
+        """Register the hooks."""
+        self.detach()
+        for name, module in self._watched.items():
+            self._handles[name] = module.register_forward_hook(CaptureHook(self._slot, name), with_kwargs=True)
+
+    def detach(self) -> None:
+        """Remove every hook and forget the captures."""
+        for handle in self._handles.values():
+            handle.remove()
+        self._handles.clear()
+        self._slot.clear()
+
+    def clear(self) -> None:
+        """Forget the captures of the last forward pass."""
+        self._slot.clear()
+
+    def note_order(self) -> None:
+        """Keep the order of the calls so far; for use before a backward pass, where checkpointed layers run again."""
+        self._order += [name for name in self._slot.captured if name not in self._order]
+
+    def offer(self, outputs: Any) -> None:
+        """What a training step returned is of no interest where hooks are used."""
+
+    def take(self) -> Captured | None:
+        """What the head saw last, or ``None`` if it was not called since ``clear``."""
+        return None if self.name is None else self._slot.captured.get(self.name)
+
+    def settle(self, labels: Tensor) -> str | None:
+        """Decide on the head after a first forward pass; synchronises once.
+
+        Returns:
+            The name of the head, or ``None`` if no watched layer was called.
+
+        Raises:
+            ValueError: if layers were called but none of them fits.
+        """
+        captured = self._slot.captured
+        if self.name is None and captured:
+            self._pick(labels)
+        if self.name is None or (seen := captured.get(self.name)) is None:
+            return None
+        self._num_classes = check_width(f"head `{self.name}`", seen.logits.shape[-1], self._num_classes)
+        return self.name
+
+    def _pick(self, labels: Tensor) -> None:
+        wanted = self._num_classes or self._hint()
+        # in the order of the calls; containers and wrappers finish after what they contain
+        self.note_order()
+        captured = {n: self._slot.captured[n] for n in self._order if n in self._slot.captured}
+        fitting = [n for n, c in captured.items() if _fits(c, labels, wanted, self._ignore_index)]
+        if not fitting:
+            widths = [f"{name} ({c.features.shape[-1]} to {c.logits.shape[-1]})" for name, c in captured.items()]
+            expected = f" and {wanted} outputs" if wanted else " and an output for each label"
+            raise ValueError(
+                f"Found no classifier head: no linear-like layer of the forward pass fits the labels,"
+                f" {describe(labels)},{expected}. Layers called: {_listing(widths)}. Name the head with `head=`,"
+                " the number of classes with `num_classes=` or the labels with `label=`."
+            )
+        self.name = fitting[-1]
+        if len(self._handles) > 1 and is_compiled(self._module):
+            rank_zero_info(
+                f"LECallback: found the head `{self.name}` of a compiled model. The hooks of the other layers are"
+                f" removed, which compiles once more; `head={self.name!r}` saves that."
+            )
+        self._watched = {self.name: self._watched[self.name]}
+        for name in [n for n in self._handles if n != self.name]:
+            self._handles.pop(name).remove()
+            self._slot.captured.pop(name, None)
+
+    def _candidates(self) -> dict[str, nn.Module]:
+        """The linear-like layers. Of a compiled model only those that fit, as removing a hook compiles it once more."""
+        layers = {name: m for name, m in self._module.named_modules() if is_linear_like(m)}
+        if not is_compiled(self._module):
+            return layers
+        inside = wrapped_names(self._module)
+        outermost = {name: m for name, m in layers.items() if name not in inside}
+        wanted = self._num_classes or class_count_hint(self._module)
+        fitting = {name: m for name, m in outermost.items() if wanted and _width_fits(_width(m), wanted)}
+        return fitting or outermost
+
+    def _hint(self) -> int | None:
+        hint = class_count_hint(self._module)
+        return hint if any(c.logits.shape[-1] == hint for c in self._slot.captured.values()) else None
+
+
+def _find_given(module: nn.Module, head: str | nn.Module) -> tuple[str, nn.Module]:
+    if isinstance(head, nn.Module):
+        for name, candidate in module.named_modules():
+            if candidate is head:
+                return name, head
+        return type(head).__name__, head
+    if not isinstance(head, str):
+        raise TypeError(f"Expected argument `head` to be a dotted name, a module or None, but got {head!r}.")
+    try:
+        return head, module.get_submodule(head)
+    except AttributeError:
+        names = [name for name, m in module.named_modules() if is_linear_like(m)]
+        raise ValueError(
+            f"Expected `head={head!r}` to name a module of {type(module).__name__}, but there is none."
+            f" Its linear-like layers are {_listing(names)}."
+        ) from None
+
+
+def check_width(what: str, width: int, num_classes: int | None) -> int:
+    """The number of classes of a head that is ``width`` wide.
+
+    Raises:
+        ValueError: if that is not ``num_classes``, or is below 2.
+    """
+    if num_classes is not None and not _width_fits(width, num_classes):
+        raise ValueError(
+            f"Expected the {what} to have `num_classes={num_classes}` outputs, but it has"
+            f" {width}. Correct `num_classes=` or name another head with `head=`."
+        )
+    if num_classes is None and width < 2:
+        raise ValueError(
+            f"The {what} has {width} output. For a binary classifier with one logit pass"
+            " `num_classes=2`; otherwise name the head with `head=`."
+        )
+    return num_classes or width
+
+
+def _width(module: nn.Module) -> int:
+    width = getattr(module, "out_channels" if isinstance(module, _CONVOLUTIONS) else "out_features")
+    return width if isinstance(width, int) else -1
+
+
+def _width_fits(width: int, num_classes: int) -> bool:
+    return width == num_classes or (width == 1 and num_classes == 2)
+
+
+def _fits(captured: Captured, labels: Tensor, num_classes: int | None, ignore_index: int | None) -> bool:
+    lead, width = captured.logits.shape[:-1], captured.logits.shape[-1]
+    if num_classes is not None and not _width_fits(width, num_classes):
+        return False
+    if width < 2 and num_classes is None:
+        return False
+    if labels.shape == (*lead, num_classes or width):
+        return True
+    if labels.shape != lead and labels.shape != (*lead, 1):
+        return False
+    in_range = labels < (num_classes or width)
+    return bool((in_range if ignore_index is None else in_range | (labels == ignore_index)).all())
+
+
+def _listing(names: Iterator[str] | list[str], limit: int = 12) -> str:
+    listed = list(names)
+    shown = ", ".join(listed[:limit]) or "none"
+    return shown if len(listed) <= limit else f"{shown} and {len(listed) - limit} more"
+
+
+__all__ = ["Captured", "HeadCapture", "check_width", "class_count_hint", "is_linear_like"]

@@ -1,0 +1,1 @@
+"""What a window says of its classes: one file a measure."""

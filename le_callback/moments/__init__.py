@@ -1,0 +1,1 @@
+"""Streaming class moments: sums, the window, the metric."""

@@ -1,0 +1,251 @@
+"""The samples of one window: recent rows kept for its end, all of them added to class moments in large pieces.
+
+K classes, N samples of a batch, R rows of the ring. A step writes the deviations of its samples from the reference of
+their class into the ring; they are summed when the ring is full, so that small kernels run once for many steps.
+Positions are known on the host, so nothing synchronises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from le_callback.moments.sums import (
+    ClassStatistics,
+    MomentState,
+    add_deviations,
+    class_rows,
+    class_statistics,
+    empty_moments,
+    initial_reference,
+    merge_moments,
+    next_reference,
+    update_moments,
+    usable_rows,
+)
+
+RING_BYTES = 8 * 2**20  # of each source
+ROWS_PER_CLASS, MIN_ROWS, MAX_ROWS = 4, 1024, 4096
+
+
+_ADDITIVE = ("total", "weight", "weight_sq", "scatter", "nonfinite", "mislabelled")
+
+
+class ClassWindow:
+    """Class moments of several feature sources with common labels, and the window's most recent samples.
+
+    Args:
+        references: the means (K, p) to sum about, by source. They fix widths, dtypes and device.
+        ignore_index: integer label that is left out.
+
+    >>> x = torch.tensor([[0.0], [2.0], [9.0]])
+    >>> window = ClassWindow.for_batch({"features": x}, num_classes=2)
+    >>> window.update({"features": x}, torch.tensor([0, 0, 1]))
+    >>> window.statistics("features").mean.flatten()
+    tensor([1., 9.])
+    """
+
+    def __init__(self, references: Mapping[str, Tensor], ignore_index: int | None = None) -> None:
+        first = next(iter(references.values()))
+        self.num_classes = first.shape[0]
+        self.ignore_index = ignore_index
+        self._ever_seen = torch.zeros(self.num_classes, dtype=torch.bool, device=first.device)
+        self.moments = {name: empty_moments(reference) for name, reference in references.items()}
+        row_bytes = max(r.shape[1] * r.element_size() for r in references.values())
+        wanted = min(MAX_ROWS, max(MIN_ROWS, ROWS_PER_CLASS * self.num_classes))
+        self._capacity = max(1, min(wanted, RING_BYTES // row_bytes))
+        self._rows = {name: r.new_zeros(self._capacity, r.shape[1]) for name, r in references.items()}
+        self._labels = torch.full((self._capacity,), -1, dtype=torch.long, device=first.device)
+        self._filled = self._cursor = self._accumulated = 0
+        self._kept: dict[str, tuple[Tensor, Tensor]] = {}  # what ``samples`` found, until the window changes
+        self._advanced = False
+
+    @classmethod
+    def for_batch(cls, batch: Mapping[str, Tensor], num_classes: int, ignore_index: int | None = None) -> ClassWindow:
+        """An empty window for samples like those of a first batch, (N, p) by source."""
+        return cls({name: initial_reference(x, num_classes) for name, x in batch.items()}, ignore_index)
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Any], ignore_index: int | None = None, device: torch.device | str = "cpu"
+    ) -> ClassWindow:
+        """The window that ``state_dict`` was taken of, on ``device``."""
+        moments = {
+            name: MomentState(**{key: tensor.to(device, copy=True) for key, tensor in saved.items()})
+            for name, saved in state["moments"].items()
+        }
+        window = cls({name: m.reference for name, m in moments.items()}, ignore_index)
+        window.moments = moments
+        window._advanced, window._ever_seen = state["advanced"], state["ever_seen"].to(device, copy=True)
+        window._filled, window._cursor = state["filled"], state["cursor"]
+        window._accumulated = state["accumulated"]
+        window._labels[: window._filled] = state["labels"].to(device)
+        for name, rows in state["rows"].items():
+            window._rows[name][: window._filled] = rows.to(device)
+        return window
+
+    @property
+    def empty(self) -> bool:
+        """Whether no batch was added since the window was opened."""
+        return self._filled == 0
+
+    def accepts(self, batch: Mapping[str, Tensor]) -> bool:
+        """Whether a batch has the widths of the first."""
+        return all(x.shape[1] == self._rows[name].shape[1] for name, x in batch.items())
+
+    def update(self, batch: Mapping[str, Tensor], target: Tensor) -> None:
+        """Add samples, without a host synchronisation.
+
+        Args:
+            batch: (N, p) by source.
+            target: integer labels (N,) or class weights (N, K).
+        """
+        self._kept.clear()
+        labels = target if target.ndim == 1 else _heaviest(target)
+        done, n = 0, len(target)
+        while done < n:
+            take = min(n - done, self._capacity - self._cursor)
+            stop = self._cursor + take
+            whole = take == n
+            kept = self._labels[self._cursor : stop]
+            kept.copy_(labels if whole else labels[done : done + take])
+            reference = kept.clamp(0, self.num_classes - 1)
+            for name, x in batch.items():
+                rows = self._rows[name][self._cursor : stop]
+                torch.index_select(self.moments[name].reference, 0, reference, out=rows)
+                torch.sub(x.detach() if whole else x[done : done + take].detach(), rows, out=rows)
+            if target.ndim > 1:
+                # weights are not kept, so these rows are added at once
+                self._accumulate(self._cursor)
+                for name, x in batch.items():
+                    update_moments(self.moments[name], x[done : done + take], target[done : done + take])
+                self._accumulated = stop
+            self._cursor, done = stop, done + take
+            self._filled = max(self._filled, stop)
+            if stop == self._capacity:
+                self._accumulate(stop)
+                self._cursor = self._accumulated = 0
+
+    def _accumulate(self, stop: int) -> None:
+        if stop > self._accumulated:
+            piece = slice(self._accumulated, stop)
+            rows = class_rows(self._labels[piece], self.num_classes, self.ignore_index)
+            for name, moments in self.moments.items():
+                add_deviations(moments, self._rows[name][piece], rows)
+        self._accumulated = stop
+
+    def statistics(self, source: str) -> ClassStatistics:
+        """Class moments of all samples of the window."""
+        self._accumulate(self._cursor)
+        return ClassStatistics(*map(_readable, class_statistics(self.moments[source])))
+
+    def samples(self, source: str) -> tuple[Tensor, Tensor]:
+        """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises."""
+        if source not in self._kept:
+            deviations, labels = self._rows[source][: self._filled], self._labels[: self._filled]
+            rows = class_rows(labels, self.num_classes, self.ignore_index)
+            x = self.moments[source].reference.index_select(0, rows.reference).add_(deviations)
+            keep = (rows.row < self.num_classes) & usable_rows(deviations)
+            found = (x, labels) if bool(keep.all()) else (x[keep], labels[keep])
+            self._kept[source] = _readable(found[0]), _readable(found[1])
+        return self._kept[source]
+
+    def previous_means(self, source: str) -> Tensor | None:
+        """The last known class means (K, p) from before this window, NaN rows for classes never seen.
+
+        ``None`` in the first window.
+        """
+        if not self._advanced:
+            return None
+        return _readable(torch.where(self._ever_seen.unsqueeze(1), self.moments[source].reference, torch.nan))
+
+    def advance(self) -> None:
+        """Open the next window about the means of this one."""
+        self._accumulate(self._cursor)
+        self._kept.clear()
+        self._advanced = self._advanced or not self.empty
+        self._ever_seen |= next(iter(self.moments.values())).weight > 0
+        self.moments = {name: empty_moments(next_reference(m)) for name, m in self.moments.items()}
+        self._filled = self._cursor = self._accumulated = 0
+
+    @property
+    def capacity(self) -> int:
+        """R, the number of samples that are kept."""
+        return self._capacity
+
+    def signature(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of every source: windows of the same signature can be pooled."""
+        return {name: (tuple(m.reference.shape), str(m.reference.dtype)) for name, m in self.moments.items()}
+
+    def rebase(self, references: Mapping[str, Tensor]) -> None:
+        """Take all sums about other references (K, p), by source."""
+        self._accumulate(self._cursor)
+        self._kept.clear()
+        own = self._labels[: self._filled].clamp(0, self.num_classes - 1)
+        for name, reference in references.items():
+            shift = self.moments[name].reference - reference
+            self._rows[name][: self._filled] += shift.index_select(0, own)
+            self.moments[name] = merge_moments(empty_moments(reference), self.moments[name])
+
+    def sums(self) -> dict[str, Tensor]:
+        """The additive parts of the moments of all samples, as ``<source>.<field>``."""
+        self._accumulate(self._cursor)
+        return {f"{name}.{field}": getattr(m, field) for name, m in self.moments.items() for field in _ADDITIVE}
+
+    def latest(self, n: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Labels of the last samples, at most n, and their deviations from the references, by source."""
+        order = torch.arange(self._cursor - min(n, self._filled), self._cursor, device=self._labels.device)
+        order %= max(self._filled, 1)
+        return self._labels[order], {name: rows[order] for name, rows in self._rows.items()}
+
+    def replace(self, sums: Mapping[str, Tensor], labels: Tensor, deviations: Mapping[str, Tensor]) -> None:
+        """Make this the window of other samples about the same references: their ``sums``, and at most R of them."""
+        self._kept.clear()
+        for name in self.moments:
+            moments = empty_moments(self.moments[name].reference)
+            moments.total.copy_(sums[f"{name}.total"])
+            for field in _ADDITIVE[1:]:
+                getattr(moments, field).copy_(sums[f"{name}.{field}"])
+            self.moments[name] = moments
+            self._rows[name][: len(labels)] = deviations[name]
+        self._labels[: len(labels)] = labels
+        self._filled = len(labels)
+        self._cursor = self._accumulated = len(labels) % self._capacity
+
+    def clear(self) -> None:
+        """Forget the samples of the open window."""
+        self._kept.clear()
+        self.moments = {name: empty_moments(m.reference) for name, m in self.moments.items()}
+        self._filled = self._cursor = self._accumulated = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """CPU tensors and plain values. Pending rows stay pending, so that sums are rounded as without a stop."""
+        return {
+            "moments": {
+                name: {f.name: getattr(m, f.name).cpu().clone() for f in fields(MomentState)}
+                for name, m in self.moments.items()
+            },
+            "rows": {name: rows[: self._filled].cpu().clone() for name, rows in self._rows.items()},
+            "labels": self._labels[: self._filled].cpu().clone(),
+            "filled": self._filled,
+            "cursor": self._cursor,
+            "accumulated": self._accumulated,
+            "advanced": self._advanced,
+            "ever_seen": self._ever_seen.cpu().clone(),
+        }
+
+
+def _readable(x: Tensor) -> Tensor:
+    """On the host where the device has no double precision, in which a window is evaluated."""
+    return x.cpu() if x.device.type == "mps" else x
+
+
+def _heaviest(weights: Tensor) -> Tensor:
+    """The class of the largest weight; −1 for rows that the moments leave out or that weigh nothing."""
+    mass = weights.sum(1)
+    usable = (weights >= 0).all(1) & (mass > 0) & mass.isfinite()
+    return torch.where(usable, weights.argmax(1), -1)

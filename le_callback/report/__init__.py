@@ -1,0 +1,1 @@
+"""What is told: tags, charts, tables."""

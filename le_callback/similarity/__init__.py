@@ -1,0 +1,1 @@
+"""Similarity models: how classes pull on each other."""

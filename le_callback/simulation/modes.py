@@ -1,0 +1,112 @@
+"""The LE-ODE of two-parameter models under balanced sampling, exact by its two modes.
+
+Legend: K classes, p dimensions, d_k directions, y_k = ⟨d_k, X̄_k⟩/‖d_k‖², u and v log growth of common and difference
+mode. N intervals between grid points, m Gauss–Legendre nodes in each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.polynomial import legendre
+
+from le_callback.elasticity.sampling import directions_of
+from le_callback.similarity.models import IModel, LEModel
+from le_callback.simulation.strengths import Strengths
+from le_callback.values import Array
+
+_NODES = 8
+_SIMPLEX = 1e-12
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Integrals ``(N + 1,)`` from the first grid point to each: A, B, and C = ∫β exp((A + B/(K−1))/K)."""
+
+    A: Array
+    B: Array
+    C: Array
+
+
+def is_simplex(directions: Array) -> bool:
+    """Whether directions ``(K, p)`` are a simplex equiangular tight frame, to rounding.
+
+    >>> is_simplex(np.eye(3) - 1 / 3), is_simplex(np.eye(3))
+    (True, False)
+    """
+    K = len(directions)
+    gram = directions @ directions.T / (directions**2).sum(1).mean()
+    return bool(np.abs(gram - (K * np.eye(K) - 1) / (K - 1)).max() <= _SIMPLEX * K)
+
+
+def has_exact_modes(model: LEModel, num_classes: int) -> bool:
+    """Whether :func:`mode_solution` holds for the model.
+
+    >>> has_exact_modes(IModel(), 3)
+    True
+    """
+    directions = directions_of(model, num_classes)
+    return isinstance(model, IModel) or (directions is not None and is_simplex(directions))
+
+
+def growth(strengths: Strengths, grid: Array, num_classes: int) -> Growth:
+    """Integrals of α, β over the grid by 8-point Gauss–Legendre: exact for polynomials up to degree 15 between points.
+
+    >>> from le_callback.simulation.strengths import as_strengths
+    >>> strengths = as_strengths((lambda t: 2 * t, 0.0), np.zeros(1), 2, IModel())
+    >>> growth(strengths, np.array([0.0, 1.0, 3.0]), 2).A.round(12)
+    array([0., 1., 9.])
+    """
+    if strengths.pair is None:
+        raise ValueError("Expected strengths of two numbers α, β, but got a matrix E.")
+    K, N = num_classes, len(grid) - 1
+    c, w = legendre.leggauss(_NODES)
+    half = np.diff(grid)[:, None] / 2  # (N, 1)
+    nodes = (grid[:-1, None] + half) + half * c
+    alpha, beta = (f.reshape(N, _NODES) * half for f in strengths.pair(nodes.ravel()))
+    partial = _collocation(c)  # ∫ from the left end to each node
+
+    def cumulative(f: Array) -> Array:
+        return np.concatenate([[0.0], np.cumsum(f @ w)])
+
+    A, B = cumulative(alpha), cumulative(beta)
+    V = ((A[:-1, None] + alpha @ partial.T) + (B[:-1, None] + beta @ partial.T) / (K - 1)) / K
+    return Growth(A, B, cumulative(beta * np.exp(V)))
+
+
+def mode_solution(x0: Array, integrals: Growth, model: LEModel) -> Array:
+    """X̄ ``(N + 1, K, p)`` at the grid points from ``x0 (K, p)``.
+
+    I-model: X̌ grows as e^u, u = (A + (K−1)B)/K, and X̄_k − X̌ as e^v, v = (A − B)/K.
+
+    L-model and simplex directions, ȳ growing as e^u, u = (A − B)/K, and δ_k = y_k − ȳ as e^v, v = (A + B/(K−1))/K:
+    X̄_k = X̄_k(0) + d_k ȳ(0)(e^u − 1) + d_k δ_k(0) (e^v − 1 − C/(K−1)) + C/K Σ_j d_j δ_j(0), with C = ∫β e^v.
+    C does not follow from A and B alone: parts of X̄_k across d_k depend on the path of β, too.
+
+    >>> from le_callback.simulation.strengths import as_strengths
+    >>> integrals = growth(as_strengths((1.0, 0.5), np.zeros(1), 2, IModel()), np.array([0.0, 1.0]), 2)
+    >>> mode_solution(np.array([[1.0], [1.0]]), integrals, IModel())[1].round(3).ravel()  # exp(0.75)
+    array([2.117, 2.117])
+    """
+    K = len(x0)
+    A, B, C = (f[:, None, None] for f in (integrals.A, integrals.B, integrals.C))
+    directions = directions_of(model, K)
+    if directions is None:
+        centre = x0.mean(0)
+        return np.asarray(np.exp((A + (K - 1) * B) / K) * centre + np.exp((A - B) / K) * (x0 - centre))
+    y = model.coordinates(torch.from_numpy(x0)).numpy()  # (K, 1)
+    common, delta = y.mean(), y - y.mean()
+    v = (A + B / (K - 1)) / K
+    own = common * np.expm1((A - B) / K) + delta * (np.expm1(v) - C / (K - 1))
+    return np.asarray(x0 + directions * own + C / K * (directions * delta).sum(0))
+
+
+def _collocation(c: Array) -> Array:
+    """Weights ``(m, m)`` of ∫_{−1}^{c_i} of the polynomial through values at the nodes c."""
+    m = len(c)
+    higher = legendre.legvander(c, m)
+    k = np.arange(1, m)
+    integral = np.column_stack([c + 1, (higher[:, 2:] - higher[:, :-2]) / (2 * k + 1)])
+    return np.asarray(np.linalg.solve(legendre.legvander(c, m - 1).T, integral.T).T)

@@ -1,0 +1,159 @@
+"""The noise Σ of the LE-SDE from a run, isotropic in each class.
+
+Legend: T times, K classes, p feature dimensions; σ_k per square root of time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from le_callback.elasticity.inputs import check_means
+from le_callback.similarity.models import LEModel
+from le_callback.simulation.inputs import check_start, check_times
+from le_callback.simulation.linear import flows, refined, space_of
+from le_callback.simulation.ode import coupled_drift
+from le_callback.simulation.strengths import as_sampling, as_strengths
+from le_callback.values import Array
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """Isotropic noise of each class.
+
+    Attributes:
+        sigma: σ_k ``(K,)`` per square root of the unit of time, as ``simulate_sde`` takes it.
+        unexplained: root mean square of what the fit leaves, over that of what it fits.
+        source: ``"means"`` or ``"samples"``: whose noise it is.
+    """
+
+    sigma: Array
+    unexplained: float
+    source: str
+
+
+def estimate_mean_noise(
+    means: Any, times: Any, coefficients: Any, model: LEModel, *, sampling_variance: Any = None, priors: Any = None
+) -> NoiseEstimate:
+    """Process noise of the class *means*: what the drift leaves of their increments.
+
+    σ_k² = Σ_t (‖ΔX̄_k − (Φ − 1) X̄_k‖² − r_t − r_{t+1}) / (p Σ_t Δt), with Φ the flow over the step and r the total
+    sampling variance of the mean; not below zero. The mean of many samples is steadier than one: for the noise of
+    single samples use :func:`estimate_sample_noise`. What the drift does to the noise within a step is left out: steps
+    must be short against its growth times.
+
+    Args:
+        means: ``(T, K, p)``, finite.
+        times: ``(T,)``, strictly increasing.
+        coefficients: as in ``simulate_ode``.
+        model: as there.
+        sampling_variance: tr(Σ_k)/n_k of each mean ``(T, K)``; None where the same samples are seen every time.
+        priors: as in ``simulate_ode``.
+
+    Raises:
+        ValueError: as ``simulate_ode``, fewer than 2 times, or a sampling variance of another shape.
+
+    >>> from le_callback.similarity.models import IModel
+    >>> walk = np.cumsum(np.random.default_rng(0).standard_normal((2000, 2, 3)), axis=0) * 0.5
+    >>> estimate_mean_noise(walk, np.arange(2000), (0.0, 0.0), IModel()).sigma.round(1)
+    array([0.5, 0.5])
+    """
+    X, t = check_means(means, times, model)
+    _, K, p = X.shape
+    if len(t) < 2 or not np.isfinite(X).all():
+        raise ValueError("Expected argument `means` to be finite and to hold at least 2 times.")
+    r = np.zeros(X.shape[:2]) if sampling_variance is None else np.asarray(sampling_variance, dtype=np.float64)
+    if r.shape != X.shape[:2] or not np.isfinite(r).all() or (r < 0).any():
+        raise ValueError(
+            f"Expected argument `sampling_variance` to have shape {X.shape[:2]}, finite and not negative, but got "
+            f"shape {r.shape}."
+        )
+    strengths = as_strengths(coefficients, t, K, model)
+    space = space_of(model, K, p, full=True)
+    drift = coupled_drift(space, strengths, as_sampling(priors, t, K)[0])
+    grid, at = refined(t, strengths.breaks, 1)
+    steps = flows(drift, grid).flow
+    stacked = X.reshape(len(X), -1)
+    left = np.empty_like(stacked[1:])
+    for i in range(len(t) - 1):
+        x = stacked[i]
+        for flow in steps[at[i] : at[i + 1]]:
+            x = flow @ x
+        left[i] = stacked[i + 1] - x
+    square = (left.reshape(len(left), K, p) ** 2).sum(-1)
+    total = (square - r[:-1] - r[1:]).sum(0) / (p * (t[-1] - t[0]))
+    moved = float((np.diff(stacked, axis=0) ** 2).sum())
+    return NoiseEstimate(
+        np.sqrt(np.maximum(total, 0)), float(np.sqrt(square.sum() / moved)) if moved > 0 else 0.0, "means"
+    )
+
+
+def estimate_sample_noise(
+    within_variance: Any, times: Any, coefficients: Any, model: LEModel, *, dimensions: int, priors: Any = None
+) -> NoiseEstimate:
+    """Noise of single *samples* from the growth of the variance within classes.
+
+    Under the LE-SDE the stacked covariance is C(t) = Φ C(0) Φᵀ + Σ_j σ_j² Q_j(t), linear in σ². The trace of its
+    block k is fitted to the measured one over all times by least squares with σ² ≥ 0, each class scaled by its mean.
+    C(0) is taken as isotropic in each class, with classes independent.
+
+    Args:
+        within_variance: trace of the covariance within each class ``(T, K)``, finite and not negative.
+        times: ``(T,)``, strictly increasing.
+        coefficients: as in ``simulate_ode``.
+        model: as there.
+        dimensions: p.
+        priors: as in ``simulate_ode``.
+
+    Raises:
+        ValueError: as ``simulate_ode``, or a variance of another shape.
+
+    >>> from le_callback.similarity.models import IModel
+    >>> t = np.arange(5.0)
+    >>> v = 3 * 0.25 * t[:, None] * np.ones(2)  # three dimensions, σ = ½
+    >>> estimate_sample_noise(v, t, (0.0, 0.0), IModel(), dimensions=3).sigma
+    array([0.5, 0.5])
+    """
+    t = check_times(times)
+    v = np.asarray(within_variance, dtype=np.float64)
+    if v.ndim != 2 or len(v) != len(t) or len(t) < 2 or not np.isfinite(v).all() or (v < 0).any():
+        raise ValueError(
+            f"Expected argument `within_variance` to have shape ({len(t)}, K) with at least 2 times, finite and not "
+            f"negative, but got shape {v.shape}."
+        )
+    K, p = v.shape[1], dimensions
+    check_start(np.zeros((K, p)), model)
+    space = space_of(model, K, p, full=True)
+    strengths = as_strengths(coefficients, t, K, model)
+    drift = coupled_drift(space, strengths, as_sampling(priors, t, K)[0])
+    grid, at = refined(t, strengths.breaks, 1)
+    blocks = np.kron(np.eye(K), np.ones(p))  # (K, Kp): traces of the blocks
+
+    def own_noise(k: int) -> Array:
+        """Traces ``(N + 1, K)`` by unit noise of class k."""
+        S = np.diag(blocks[k])
+        steps = flows(drift, grid, None, lambda s: np.broadcast_to(S, (len(s), *S.shape)))
+        assert steps.covariance is not None
+        C = np.zeros_like(S)
+        traces: list[Array] = [np.zeros(K)]
+        for flow, Q in zip(steps.flow, steps.covariance, strict=True):
+            C = flow @ C @ flow.T + Q
+            traces.append(np.asarray(blocks @ np.diag(C)))
+        return np.stack(traces)
+
+    C = np.diag(blocks.T @ v[0] / p)
+    kept: list[Array] = [v[0]]
+    for flow in flows(drift, grid).flow:
+        C = flow @ C @ flow.T
+        kept.append(np.asarray(blocks @ np.diag(C)))
+    scale = 1 / np.maximum(v.mean(0), 1e-300)
+    target = ((v - np.stack(kept)[at]) * scale).ravel()
+    design = np.stack([(own_noise(k)[at] * scale).ravel() for k in range(K)], axis=1)
+    size = np.linalg.norm(design, axis=0)
+    squares, left = nnls(design / size, target)
+    return NoiseEstimate(
+        np.sqrt(squares / size), float(left) / max(float(np.linalg.norm(v * scale)), 1e-300), "samples"
+    )

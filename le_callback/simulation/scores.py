@@ -1,0 +1,56 @@
+"""How well a simulated trajectory imitates the genuine one.
+
+Legend: T times, K classes, p feature dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from le_callback.similarity.models import LEModel
+
+
+def relative_difference(x: Any, y: Any, model: LEModel | None = None) -> Tensor:
+    """RD_k = ‖X̄_k − Ȳ_k‖_H / ((‖X̄_k‖ + ‖Ȳ_k‖)/2), symmetric in both trajectories.
+
+    ‖z‖²_H = zᵀ H_kk z: the part of the difference along the direction of class k. H_kk counts by its symmetric part,
+    and where that gives a negative square, as general blocks may, RD is NaN, as it is where both means are zero.
+
+    Args:
+        x: ``(..., K, p)``, such as the genuine class means over time.
+        y: the same shape, such as the simulated ones.
+        model: gives H; None takes the full norm, as the I-model does.
+
+    Returns:
+        ``(..., K)``.
+
+    Raises:
+        ValueError: shapes that differ or have fewer than two axes.
+
+    Source: the paper, eq. (20).
+
+    >>> relative_difference(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([1.4142])
+    """
+    a, b = (z.detach() if isinstance(z, Tensor) else torch.as_tensor(np.asarray(z)) for z in (x, y))
+    if a.shape != b.shape or a.ndim < 2:
+        raise ValueError(
+            f"Expected arguments `x` and `y` to have one shape (..., K, p), but got {tuple(a.shape)} and "
+            f"{tuple(b.shape)}."
+        )
+    a, b = (z if z.is_floating_point() else z.double() for z in (a, b.to(a.device)))
+    difference = a - b
+    if model is None:
+        size = difference.norm(dim=-1)
+    else:
+        own, _ = model.regressors(difference, torch.eye(a.shape[-2], dtype=torch.float64))  # H_kk z_k
+        square = (difference * own).sum(-1)
+        # rounding may leave a small negative square
+        tolerance = 1e-12 * difference.square().sum(-1)
+        size = torch.where(square < -tolerance, torch.nan, square.clamp(min=0)).sqrt()
+    score: Tensor = size / ((a.norm(dim=-1) + b.norm(dim=-1)) / 2)
+    return score

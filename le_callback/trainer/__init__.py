@@ -1,0 +1,1 @@
+"""What knows Lightning: everything between the Trainer and the engine."""

@@ -1,0 +1,439 @@
+"""LE-ODE and LE-SDE against the independent simulator, closed forms and scipy.
+
+Random starts, fixed seeds. Statistical tests: KS at level 1e-4 each, moments within 5 standard errors.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import simulators
+import torch
+from scipy import stats
+from scipy.integrate import solve_ivp
+from scipy.linalg import expm
+
+from le_callback import (
+    DirectionModel,
+    GeneralModel,
+    IModel,
+    LEIntegrals,
+    LModel,
+    estimate_coefficients,
+    estimate_le_matrix,
+    simulate_ode,
+    simulate_sde,
+)
+from le_callback.simulation.sde import euler_maruyama
+
+TIMES = np.linspace(10.0, 50.0, 9)
+
+
+def alpha(t):
+    return 3.0 * t**-0.7
+
+
+def beta(t):
+    return -0.2 + 0.01 * np.sin(t / 5)
+
+
+def problem(name, K, seed=0):
+    """Model, its blocks by the oracle, and a random start."""
+    rng = np.random.default_rng(seed)
+    if name == "I":
+        p, model, blocks = 4, IModel(), simulators.identity_blocks(K, 4)
+    elif name == "L":
+        p, model, blocks = K, LModel(), simulators.direction_blocks(simulators.logit_directions(K))
+    else:
+        p = K + 3
+        d = rng.standard_normal((K, p))
+        if name == "simplex":
+            d = simulators.logit_directions(K) @ np.linalg.qr(rng.standard_normal((p, K)))[0].T
+        model, blocks = DirectionModel(torch.tensor(d)), simulators.direction_blocks(d)
+    return model, blocks, rng.standard_normal((K, p))
+
+
+def by_scipy(rate, start, times):
+    """Adaptive integration of dx/dt = rate(t) on the stacked vector, to 1e-12."""
+
+    def slope(t, x):
+        M, R = rate(t)
+        return M @ x + R
+
+    found = solve_ivp(slope, (times[0], times[-1]), start.ravel(), "DOP853", times, rtol=1e-12, atol=1e-12)
+    return found.y.T.reshape(len(times), *start.shape)
+
+
+def relative(found, expected):
+    return np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("K", [2, 3, 10])
+@pytest.mark.parametrize("name", ["I", "L", "simplex"])
+def test_modes_equal_exponential_and_integration_of_the_full_drift(name, K):
+    model, blocks, start = problem(name, K)
+    P = np.full((K, K), 1 / K)
+    modes = simulate_ode(start, (alpha, beta), model, TIMES, method="modes")
+    fine = simulate_ode(start, (alpha, beta), model, TIMES, method="exponential", substeps=60)
+    full = by_scipy(
+        lambda t: (simulators.drift(simulators.le_matrix(alpha(t), beta(t), K), P, blocks), 0.0), start, TIMES
+    )
+    assert relative(modes, full) < 1e-9
+    assert relative(fine, full) < 1e-8
+
+
+@pytest.mark.parametrize("K", [2, 3, 10])
+@pytest.mark.parametrize("name", ["I", "L", "simplex", "direction"])
+def test_constant_coefficients_equal_one_matrix_exponential(name, K):
+    model, blocks, start = problem(name, K)
+    M = simulators.drift(simulators.le_matrix(0.3, -0.1, K), np.full((K, K), 1 / K), blocks)
+    expected = [(expm((t - TIMES[0]) * M) @ start.ravel()).reshape(start.shape) for t in TIMES]
+    for method in ("auto", "exponential"):
+        assert relative(simulate_ode(start, (0.3, -0.1), model, TIMES, method=method), np.stack(expected)) < 1e-11
+
+
+@pytest.mark.parametrize("name", ["I", "direction"])
+def test_time_varying_general_matrix_is_of_fourth_order(name):
+    K = 3
+    model, blocks, start = problem(name, K)
+    rng = np.random.default_rng(1)
+    E0, E1 = rng.standard_normal((2, K, K))
+    P = np.tile([0.5, 0.3, 0.2], (K, 1))
+
+    def matrix(t):
+        return 0.3 * E0 * np.cos(t / 4) + 0.2 * E1
+
+    times = np.array([0.0, 8.0])
+    exact = by_scipy(lambda t: (simulators.drift(matrix(t), P, blocks), 0.0), start, times)
+    errors = [
+        relative(simulate_ode(start, matrix, model, times, priors=np.array([5, 3, 2]), substeps=n), exact)
+        for n in (32, 64, 128)
+    ]
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.allclose(orders, 4, atol=0.15)
+    assert errors[-1] < 1e-7
+
+
+@pytest.mark.parametrize("name", ["I", "direction"])
+def test_two_numbers_under_imbalance_need_the_exponential(name):
+    K = 3
+    model, blocks, start = problem(name, K)
+    P = np.tile([0.5, 0.3, 0.2], (K, 1))
+    full = by_scipy(
+        lambda t: (simulators.drift(simulators.le_matrix(alpha(t), beta(t), K), P, blocks), 0.0), start, TIMES
+    )
+    found = simulate_ode(start, (alpha, beta), model, TIMES, priors=[5.0, 3.0, 2.0], substeps=40)
+    assert relative(found, full) < 1e-8
+    with pytest.raises(ValueError, match="balanced priors"):
+        simulate_ode(start, (alpha, beta), model, TIMES, priors=[5.0, 3.0, 2.0], method="modes")
+
+
+def test_general_blocks_equal_integration():
+    K, p = 3, 2
+    rng = np.random.default_rng(2)
+    blocks = rng.standard_normal((K, K, p, p))
+    start = rng.standard_normal((K, p))
+    P = np.full((K, K), 1 / K)
+    full = by_scipy(lambda t: (simulators.drift(simulators.le_matrix(0.1, 0.05, K), P, blocks), 0.0), start, TIMES)
+    assert relative(simulate_ode(start, (0.1, 0.05), GeneralModel(torch.tensor(blocks)), TIMES), full) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["I", "L", "direction"])
+def test_affine_term_equals_integration(name):
+    K = 3
+    model, blocks, start = problem(name, K)
+    rng = np.random.default_rng(3)
+    constant, slope = rng.standard_normal((2, *start.shape))
+    P = np.full((K, K), 1 / K)
+    M = simulators.drift(simulators.le_matrix(0.2, -0.1, K), P, blocks)
+    full = by_scipy(lambda t: (M, constant.ravel()), start, TIMES)
+    assert relative(simulate_ode(start, (0.2, -0.1), model, TIMES, affine=constant), full) < 1e-10
+
+    def moving(t):
+        return constant + slope * np.sin(t)
+
+    full = by_scipy(lambda t: (M, moving(t).ravel()), start, TIMES)
+    assert relative(simulate_ode(start, (0.2, -0.1), model, TIMES, affine=moving, substeps=80), full) < 1e-8
+
+
+def test_arrays_are_linear_between_times():
+    _, _, start = problem("I", 3)
+    a, b = alpha(TIMES), beta(TIMES)
+    arrays = simulate_ode(start, (a, b), IModel(), TIMES)
+    calls = simulate_ode(start, (lambda t: np.interp(t, TIMES, a), lambda t: np.interp(t, TIMES, b)), IModel(), TIMES)
+    stacked = np.stack([simulators.le_matrix(x, y, 3) for x, y in zip(a, b, strict=True)])
+    matrices = simulate_ode(start, stacked, IModel(), TIMES)
+    assert relative(arrays, calls.numpy()) < 1e-12
+    assert relative(arrays, matrices.numpy()) < 1e-12  # the I-model's drifts commute under balanced sampling
+
+
+def test_integrals_give_the_modes_whatever_the_path_between():
+    _, _, start = problem("I", 3)
+    A, B = 0.1 * (TIMES - 10) ** 1.3, -0.05 * (TIMES - 10)
+    found = simulate_ode(start, LEIntegrals(TIMES, A, B), IModel(), TIMES[::2]).numpy()
+    centre = start.mean(0)
+    common, difference = np.exp((A + 2 * B) / 3)[::2, None, None], np.exp((A - B) / 3)[::2, None, None]
+    assert relative(found, common * centre + difference * (start - centre)) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["I", "L"])
+def test_estimate_and_simulation_are_inverse_on_noise_free_runs(name):
+    model, _, start = problem(name, 3)
+    times = np.arange(100.0, 180.0)
+    truth = simulate_ode(start, (lambda t: 2 / t**0.5, lambda t: -1 / t**0.5), model, times)
+    found = estimate_coefficients(truth, times, model=model, window=11)
+    assert relative(simulate_ode(start, found, model, times), truth.numpy()) < 1e-4
+    with pytest.raises(ValueError, match="estimated for"):
+        simulate_ode(start[:, :3], found, DirectionModel(torch.eye(3) - 1 / 3), times)
+
+
+def test_le_matrix_of_a_run_simulates_it():
+    rng = np.random.default_rng(5)
+    E = 0.02 * rng.standard_normal((3, 3))
+    times = np.arange(40.0)
+    start = rng.standard_normal((3, 5))
+    truth = simulate_ode(start, E, IModel(), times)
+    found = estimate_le_matrix(truth, times, model=IModel(), window=19)
+    assert relative(simulate_ode(start, found, IModel(), times), truth.numpy()) < 1e-7
+
+
+def test_type_and_device_follow_the_start():
+    x = torch.ones(2, 3, dtype=torch.float32)
+    assert simulate_ode(x, (0.1, 0.0), IModel(), [0.0]).dtype == torch.float32
+    assert simulate_ode(x.bfloat16(), (0.1, 0.0), IModel(), [0.0, 1.0]).dtype == torch.bfloat16
+    g = torch.Generator().manual_seed(0)
+    found = simulate_sde(x.half(), (0.1, 0.0), IModel(), [0.0, 1.0], noise=0.1, samples=3, generator=g)
+    assert found.dtype == torch.float16
+    assert found.shape == (3, 2, 2, 3)
+
+
+BAD_ODE = [
+    ({"times": [0.0, 0.0]}, "increase strictly"),
+    ({"times": [0.0, np.nan]}, "finite"),
+    ({"times": 3.0}, r"\(T,\)"),
+    ({"x0": torch.full((2, 3), torch.nan)}, "`x0` to be finite"),
+    ({"x0": torch.ones(3)}, r"\(K, p\)"),
+    ({"x0": torch.ones(1, 3)}, "K ≥ 2"),
+    ({"model": LModel(), "x0": torch.ones(3, 2)}, "p ≥ 3"),
+    ({"method": "euler"}, "`method` to be one of"),
+    ({"coefficients": (0.1, np.ones(5))}, "`beta`"),
+    ({"coefficients": (np.nan, 0.1)}, "`alpha` to be finite"),
+    ({"coefficients": (lambda t: t * np.nan, 0.1)}, "`alpha` to return finite"),
+    ({"coefficients": np.ones((4, 4))}, "`coefficients` to have shape"),
+    ({"coefficients": LEIntegrals([0, 1], [0, 1], [0, 1])}, "`times` to lie within 0 … 1"),
+    ({"priors": np.ones((5, 2))}, "`priors` that changes"),
+    ({"affine": np.ones((2, 2))}, "`affine`"),
+    ({"substeps": 0}, "`substeps`"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_ODE)
+def test_wrong_arguments_are_named(change, message):
+    good = {"x0": torch.ones(2, 3), "coefficients": (0.1, 0.0), "model": IModel(), "times": [0.0, 1.0, 2.0]}
+    with pytest.raises(ValueError, match=message):
+        simulate_ode(**(good | change))
+
+
+BAD_SDE = [
+    ({"noise": np.ones(3)}, ValueError, "`noise` to be a number"),
+    ({"noise": -1.0}, ValueError, "not to be negative"),
+    ({"noise": np.nan}, ValueError, "`noise` to be finite"),
+    ({"noise": -np.stack([np.eye(3)] * 2)}, ValueError, "negative eigenvalues"),
+    ({"samples": 0}, ValueError, "`samples`"),
+    ({"x0": torch.ones(2, 4, 3), "samples": 5}, ValueError, "`samples` to be 4"),
+    ({"generator": None}, TypeError, "`generator`"),
+    ({"method": "milstein"}, ValueError, "exact, euler"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), BAD_SDE)
+def test_wrong_arguments_of_the_sde_are_named(change, error, message):
+    good = {
+        "x0": torch.ones(2, 3),
+        "coefficients": (0.1, 0.0),
+        "model": IModel(),
+        "times": [0.0, 1.0],
+        "noise": 0.1,
+        "generator": torch.Generator(),
+    }
+    with pytest.raises(error, match=message):
+        simulate_sde(**(good | change))
+
+
+def covariance_by_scipy(rate, S, times, size):
+    """C′ = MC + CMᵀ + S from 0, to 1e-11."""
+
+    def slope(t, c):
+        C, M = c.reshape(size, size), rate(t)
+        return (M @ C + C @ M.T + S(t)).ravel()
+
+    found = solve_ivp(
+        slope, (times[0], times[-1]), np.zeros(size * size), "DOP853", [times[-1]], rtol=1e-11, atol=1e-13
+    )
+    return found.y[:, -1].reshape(size, size)
+
+
+def per_class(rng, K, p):
+    root = rng.standard_normal((K, p, p)) / np.sqrt(p)
+    return root @ root.transpose(0, 2, 1)
+
+
+def block_diagonal(blocks):
+    K, p, _ = blocks.shape
+    out = np.zeros((K * p, K * p))
+    for k in range(K):
+        out[k * p : (k + 1) * p, k * p : (k + 1) * p] = blocks[k]
+    return out
+
+
+def sde_cases():
+    rng = np.random.default_rng(8)
+    for name in ("I", "L", "direction"):
+        model, blocks, start = problem(name, 3)
+        p = start.shape[1]
+        sigma = np.array([0.3, 0.5, 0.8])
+        yield pytest.param(model, blocks, start, sigma, sigma[:, None, None] ** 2 * np.eye(p), id=f"{name}-isotropic")
+        rates = per_class(rng, 3, p)
+        yield pytest.param(model, blocks, start, rates, rates, id=f"{name}-covariance")
+
+
+@pytest.mark.parametrize("method", ["exact", "euler"])
+@pytest.mark.parametrize(("model", "blocks", "start", "noise", "rates"), list(sde_cases()))
+def test_law_of_the_sde(model, blocks, start, noise, rates, method):
+    """One long step, exact; Euler with 100 parts, whose bias is far below the Monte-Carlo error."""
+    K, p = start.shape
+    S, P = 4000, np.full((3, 3), 1 / 3)
+    M = simulators.drift(simulators.le_matrix(0.6, -0.3, K), P, blocks)
+    times = np.array([0.0, 2.0])
+    C = covariance_by_scipy(lambda t: M, lambda t: block_diagonal(rates), times, K * p)
+    mean = expm(2 * M) @ start.ravel()
+    g = torch.Generator().manual_seed(1)
+    parts = 1 if method == "exact" else 100
+    found = (
+        simulate_sde(
+            start, (0.6, -0.3), model, times, noise=noise, samples=S, generator=g, method=method, substeps=parts
+        )[:, -1]
+        .flatten(1)
+        .numpy()
+    )
+    white = np.linalg.solve(np.linalg.cholesky(C), (found - mean).T)
+    assert stats.kstest(white.ravel(), "norm").pvalue > 1e-4  # one test in all: level 1e-4
+    sampled = np.cov(found.T)
+    error = np.sqrt((C**2 + np.outer(np.diag(C), np.diag(C))) / S)  # of a Gaussian's sample covariance
+    assert np.abs((sampled - C) / error).max() < 5
+    assert np.abs((found.mean(0) - mean) / np.sqrt(np.diag(C) / S)).max() < 5
+
+
+def test_marginals_are_gaussian_with_the_closed_form_of_the_modes():
+    """I-model: the common mode's variance is σ²/K (e^{2ut} − 1)/2u, the difference modes' σ²(e^{2vt} − 1)/2v."""
+    K, S, T, a, b, sigma = 4, 20000, 3.0, 0.8, -0.2, 0.7
+    g = torch.Generator().manual_seed(3)
+    x = simulate_sde(
+        torch.zeros(K, 1, dtype=torch.float64), (a, b), IModel(), [0.0, 1.0, T], noise=sigma, samples=S, generator=g
+    )[:, -1, :, 0].numpy()
+    u, v = (a + (K - 1) * b) / K, (a - b) / K
+    common = x.mean(1) / np.sqrt(sigma**2 / K * np.expm1(2 * u * T) / (2 * u))
+    difference = (x[:, 0] - x[:, 1]) / np.sqrt(2 * sigma**2 * np.expm1(2 * v * T) / (2 * v))
+    for sample in (common, difference):
+        assert stats.kstest(sample, "norm").pvalue > 1e-4
+
+
+def test_covariance_of_a_time_varying_sde_is_of_fourth_order():
+    from le_callback.simulation.linear import flows, space_of
+    from le_callback.simulation.ode import coupled_drift
+    from le_callback.simulation.strengths import as_sampling, as_strengths
+
+    model, blocks, _ = problem("direction", 3)
+    p = blocks.shape[-1]
+    times = np.array([0.0, 4.0])
+
+    def a(t):
+        return 1.5 * np.cos(t)
+
+    def rate(t):
+        return (1 + 0.5 * np.sin(t)) ** 2
+
+    space = space_of(model, 3, p, full=True)
+    drift = coupled_drift(space, as_strengths((a, -0.3), times, 3, model), as_sampling([5.0, 3, 2], times, 3)[0])
+    P = np.tile([0.5, 0.3, 0.2], (3, 1))
+    exact = covariance_by_scipy(
+        lambda t: simulators.drift(simulators.le_matrix(a(t), -0.3, 3), P, blocks),
+        lambda t: rate(t) * np.eye(3 * p),
+        times,
+        3 * p,
+    )
+    errors = []
+    for n in (8, 16, 32):
+        steps = flows(drift, np.linspace(*times, n + 1), None, lambda t: rate(t)[:, None, None] * np.eye(3 * p))
+        C = np.zeros_like(exact)
+        for flow, Q in zip(steps.flow, steps.covariance, strict=True):
+            C = flow @ C @ flow.T + Q
+        errors.append(np.abs(C - exact).max() / np.abs(exact).max())
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.allclose(orders, 4, atol=0.3)
+
+
+@pytest.mark.parametrize("name", ["I", "L"])
+def test_euler_maruyama_is_of_strong_order_one(name):
+    """The same Brownian paths at six step sizes, against one 16 times finer than the finest."""
+    model, _, start = problem(name, 3)
+    x0, S, fine = torch.tensor(start), 400, 2**11
+    g = torch.Generator().manual_seed(0)
+    dB = torch.randn(S, fine, *start.shape, generator=g, dtype=torch.float64) * (1 / fine) ** 0.5
+
+    def end(n):
+        grouped = dB.reshape(S, n, fine // n, *start.shape).sum(2)
+        grid = np.linspace(0, 1, n + 1)
+        return euler_maruyama(
+            x0, (lambda t: 1.5 + t, lambda t: -0.5 * t), model, grid, grouped, noise=lambda t: 0.5 + 0.3 * t
+        )[:, -1]
+
+    reference = end(fine)
+    sizes = [4, 8, 16, 32, 64, 128]
+    errors = [float((end(n) - reference).square().sum((1, 2)).sqrt().mean()) for n in sizes]
+    order = -np.polyfit(np.log(sizes), np.log(errors), 1)[0]
+    assert abs(order - 1) < 0.15
+
+
+def test_paths_have_the_lag_covariance_of_a_markov_process():
+    """Cov(X_t, X_s) = Φ(t, s) Cov(X_s): the transitions, not the marginals alone."""
+    start, S = np.zeros((2, 1)), 40000
+    g = torch.Generator().manual_seed(5)
+    x = simulate_sde(start, (0.5, 0.2), IModel(), [0.0, 1.0, 2.5], noise=1.0, samples=S, generator=g)[..., 0].numpy()
+    flow = expm(1.5 * np.array([[0.25, 0.1], [0.1, 0.25]]))
+    sampled = np.cov(x[:, 2].T, x[:, 1].T)[:2, 2:]
+    expected = flow @ np.cov(x[:, 1].T)
+    assert np.abs(sampled - expected).max() < 5 * np.sqrt(2 / S) * np.abs(expected).max() * 2
+
+
+def test_seed_decides_and_the_global_state_is_left_alone():
+    state = torch.get_rng_state()
+    call = SimpleNamespace(x0=torch.ones(2, 3), coefficients=(0.1, 0.0), model=IModel(), times=[0.0, 1.0])
+    first, second, third = (
+        simulate_sde(**vars(call), noise=0.1, samples=4, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_each_path_starts_where_it_is_told_and_without_noise_follows_the_ode():
+    model, _, _ = problem("L", 3)
+    starts = torch.randn(3, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for method, bound in (("exact", 1e-10), ("euler", 1e-2)):
+        found = simulate_sde(
+            starts,
+            (alpha, beta),
+            model,
+            TIMES,
+            noise=0.0,
+            generator=torch.Generator(),
+            method=method,
+            substeps=400,
+            affine=torch.ones(3, 3),
+        )
+        for s in range(5):
+            ode = simulate_ode(starts[:, s], (alpha, beta), model, TIMES, affine=torch.ones(3, 3), substeps=400)
+            assert relative(found[s], ode.numpy()) < bound
