@@ -19,7 +19,7 @@ from le_callback.moments.sums import ClassMoments, ClassStatistics
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.notices import DiagnosticWarning
 from le_callback.records import Coefficients, EtfAngles, Separation, WindowRecord
-from le_callback.similarity.models import DirectionModel, GeneralModel, IModel, LModel
+from le_callback.similarity import DirectionModel, GeneralModel, IModel, LModel
 from le_callback.simulation.class_strengths import ClassStrengths, fit_class_strengths
 from le_callback.simulation.exits import exit_times
 from le_callback.simulation.noise import NoiseEstimate, estimate_mean_noise, estimate_sample_noise

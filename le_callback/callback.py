@@ -18,8 +18,9 @@ from le_callback.alerts.alert import Alert
 from le_callback.capture.head import HeadCapture
 from le_callback.capture.labels import LabelReader, LabelSource, align, chosen_classes, resolve_class_names
 from le_callback.capture.outputs import OutputsCapture
+from le_callback.errors import require
 from le_callback.monitor import MonitorSettings, SeparationMonitor
-from le_callback.notices import Notices, require
+from le_callback.notices import Notices
 from le_callback.probe.data import ProbeData
 from le_callback.probe.probe import Forward, Passing, Probe
 from le_callback.records import WindowRecord

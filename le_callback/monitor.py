@@ -24,7 +24,7 @@ from le_callback.probe.response_matrix import MatrixTracker, matrix_classes
 from le_callback.probe.step_response import InfluenceTracker
 from le_callback.records import PROBE, ClassSeparation, Coefficients, EtfAngles, Regime, Separation, WindowRecord
 from le_callback.regime import is_converged, judge_regime, local_tail_index
-from le_callback.similarity.models import IModel, LEModel, LModel
+from le_callback.similarity import IModel, LEModel, LModel
 from le_callback.trajectory import TrajectoryRecorder
 from le_callback.values import NAN
 
@@ -227,7 +227,7 @@ class SeparationMonitor:
                 readings[key] = None
                 continue
             noise, dimensions = moments.mean_noise, None
-            if isinstance(model, IModel):
+            if model.class_directions(self.num_classes) is None:
                 dimensions = spread[source].dimensions if source in spread else None
             elif self.window is not None and PROBE not in key:
                 samples, labels = self.window.samples(source)

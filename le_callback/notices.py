@@ -1,4 +1,4 @@
-"""How the user is told: errors about arguments, and warnings that appear once while the training goes on."""
+"""How the user is told while the training goes on: warnings, each once."""
 
 from __future__ import annotations
 
@@ -40,14 +40,3 @@ class Notices:
             yield
         except Exception as error:
             self.tell(what, f"{type(error).__name__}: {error}")
-
-
-def require(holds: bool, argument: str, value: object, expected: str) -> None:
-    """Raise a ``ValueError`` that names the argument, unless ``holds``.
-
-    >>> require(False, "smoothing", 2, "at least 4 windows")
-    Traceback (most recent call last):
-    ValueError: Expected argument `smoothing` to be at least 4 windows, but got 2.
-    """
-    if not holds:
-        raise ValueError(f"Expected argument `{argument}` to be {expected}, but got {value!r}.")

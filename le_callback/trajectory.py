@@ -21,7 +21,7 @@ from le_callback.elasticity.estimators import estimate_coefficients
 from le_callback.forecast.bands import Forecast, forecast
 from le_callback.moments.sums import ClassStatistics
 from le_callback.records import PROBE
-from le_callback.similarity.models import IModel, LEModel, LModel
+from le_callback.similarity import IModel, LEModel, LModel
 
 BUDGET_BYTES = 16 * 2**20  # of each source
 MIN_WINDOWS = 32  # a source of which fewer windows fit the budget is left out

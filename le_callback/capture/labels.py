@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.notices import require
+from le_callback.errors import require
 
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 

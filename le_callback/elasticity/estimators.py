@@ -28,7 +28,7 @@ from le_callback.elasticity.rates import mode_channels, mode_functionals, regres
 from le_callback.elasticity.regression import Projections, instant_covariance, reference_basis, regression_channels
 from le_callback.elasticity.sampling import SamplingNoise, coordinate_variance, directions_of, projected_variance
 from le_callback.elasticity.sliding import WindowEstimates, slide, window_start
-from le_callback.similarity.models import LEModel, ModeWeights, sampling_matrix
+from le_callback.similarity import LEModel, ModeWeights, sampling_matrix
 from le_callback.values import Array
 
 Flags = NDArray[np.bool_]
@@ -77,7 +77,7 @@ def estimate_coefficients(
         ValueError: wrong shapes or settings, K = 1, p too small for the model, times that do not increase, or a method
             that the model or the priors do not allow.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> t = np.arange(60.0)
     >>> start = np.array([[1.0, 0.5], [0.6, 1.2]])
     >>> slow, fast = np.exp(0.01 * t)[:, None, None], np.exp(0.03 * t)[:, None, None]

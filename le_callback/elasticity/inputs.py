@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from le_callback.elasticity.sampling import SamplingNoise
-from le_callback.similarity.models import LEModel
+from le_callback.similarity import LEModel
 from le_callback.values import Array
 
 
@@ -39,7 +39,7 @@ def as_noise(noise: Any, T: int, K: int) -> SamplingNoise:
 def check_means(means: Any, times: Any, model: LEModel) -> tuple[Array, Array]:
     """Class means ``(T, K, p)`` and times ``(T,)`` as float64 arrays.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> check_means(torch.ones(3, 2, 1), None, IModel())[1]
     array([0., 1., 2.])
 

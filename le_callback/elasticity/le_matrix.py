@@ -15,7 +15,7 @@ import torch
 
 from le_callback.elasticity.inputs import as_noise, check_means
 from le_callback.elasticity.regression import interval_integrals
-from le_callback.similarity.models import LEModel, sampling_matrix
+from le_callback.similarity import LEModel, sampling_matrix
 from le_callback.values import Array
 
 
@@ -65,7 +65,7 @@ def estimate_le_matrix(
     Raises:
         ValueError: as ``estimators.estimate_coefficients``, or a window of fewer than 2 steps.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> growth = np.exp(0.1 * np.arange(8.0))[:, None, None]
     >>> found = estimate_le_matrix(growth * np.eye(2), model=IModel())
     >>> bool(np.allclose(found.E[0], [[0.2, 0.0], [0.0, 0.2]], atol=1e-3))

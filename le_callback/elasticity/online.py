@@ -19,7 +19,7 @@ from le_callback.elasticity.amplitudes import ModeSeries
 from le_callback.elasticity.local_fits import LocalFit, ProcessMemory, solve
 from le_callback.elasticity.rates import mode_channels, mode_functionals
 from le_callback.records import Coefficients
-from le_callback.similarity.models import LEModel, ModeWeights
+from le_callback.similarity import LEModel, ModeWeights
 from le_callback.values import NAN, Estimate
 
 Mode = Literal["common", "difference"]
@@ -82,7 +82,7 @@ def read_modes(
         num_classes: K.
         dimensions: directions that the noise of one class spreads over, at most the number of its coordinates.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> import torch
     >>> modes = read_modes(IModel(), torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 0.0]), 2)
     >>> modes["common"].squared, modes["difference"].squared

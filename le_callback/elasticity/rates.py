@@ -25,7 +25,7 @@ from le_callback.elasticity.increments import (
     process_grid,
     window_likelihood,
 )
-from le_callback.similarity.models import ModeWeights
+from le_callback.similarity import ModeWeights
 from le_callback.values import Array
 
 _MARGIN = 7.0  # of log q: windows to come may hold a thousand times more or less process noise
@@ -67,7 +67,7 @@ def mode_channels(times: Array, modes: Sequence[ModeSeries], at: float, order: i
 def mode_functionals(weights: ModeWeights, order: int) -> Array:
     """α, β, γ ``(3, 2·order)`` of the coefficients of :func:`mode_channels` with the common mode first.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> mode_functionals(IModel().mode_weights(3), 1)
     array([[ 1.,  2.],
            [ 1., -1.],
@@ -101,7 +101,7 @@ def estimate_rates(
 
     >>> t = np.arange(100.0, 110.0)
     >>> mode = ModeSeries(0.1 * t, 0 * t, 1 + 0 * t, t > 0)
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> found = estimate_rates(mode_channels(t, [mode, mode], 109.0, 2), mode_functionals(IModel().mode_weights(2), 2))
     >>> found.estimate.round(6) + 0.0
     array([0.2, 0. , 0.2])

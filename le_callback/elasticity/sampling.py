@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from le_callback.similarity.models import DirectionModel, LEModel, LModel
+from le_callback.similarity import LEModel
 from le_callback.values import Array
 
 
@@ -66,15 +65,13 @@ class SamplingNoise:
 def directions_of(model: LEModel, num_classes: int) -> Array | None:
     """Class directions ``(K, p)`` of the L and direction models, None for others.
 
+    >>> from le_callback.similarity import LModel
     >>> directions_of(LModel(), 2)
     array([[ 0.5, -0.5],
            [-0.5,  0.5]])
     """
-    if isinstance(model, LModel):
-        return np.eye(num_classes) - 1 / num_classes
-    if isinstance(model, DirectionModel):
-        return np.asarray(model.directions.detach().to("cpu", torch.float64).numpy())
-    return None
+    directions = model.class_directions(num_classes)
+    return None if directions is None else np.asarray(directions.numpy())
 
 
 def coordinate_variance(noise: SamplingNoise, model: LEModel, p: int) -> Array:
@@ -82,7 +79,7 @@ def coordinate_variance(noise: SamplingNoise, model: LEModel, p: int) -> Array:
 
     I-model: the trace. L and direction models: the variance along the direction.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> coordinate_variance(SamplingNoise(np.array([[0.2, 0.1]])), IModel(), 4)
     array([[0.2, 0.1]])
     """

@@ -15,7 +15,7 @@ from le_callback.elasticity.inputs import as_noise, check_means
 from le_callback.forecast.futures import Run, fit_run, process_noise, simulate
 from le_callback.forecast.growth_laws import LAWS, REACH, WINDOW
 from le_callback.forecast.quantities import frame_at, pair_deviation, pairs_of, quantities
-from le_callback.similarity.models import LEModel
+from le_callback.similarity import LEModel
 from le_callback.values import Array
 
 MAX_CLASSES = 64
@@ -143,7 +143,7 @@ def forecast(
         ValueError: shapes, settings out of range, more than 64 classes, or a model without two modes.
         TypeError: a generator that is none.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> t = np.arange(1.0, 101.0)
     >>> x = t[:, None, None] * np.array([[1.0], [2.0]])  # a power law
     >>> found = forecast(x, t, model=IModel(), generator=torch.Generator().manual_seed(0))

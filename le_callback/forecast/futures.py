@@ -16,7 +16,7 @@ import torch
 from le_callback.elasticity.sampling import directions_of
 from le_callback.forecast.growth_laws import LAWS, continued, elasticity, law_weights, origins
 from le_callback.forecast.quantities import Frame, frame_at, mode_curves, pair_deviation, propagate, quantities
-from le_callback.similarity.models import IModel, LEModel
+from le_callback.similarity import LEModel
 from le_callback.values import Array
 
 WIDENING = 1.3  # scale of the factor by which a future takes over the error of a backtest
@@ -228,7 +228,7 @@ def _reduced(run: Run, frame: Frame) -> tuple[Array, Frame, Array | None, int]:
     """Last means, frame and directions in the coordinates that move, and how many dimensions are left out."""
     last = run.means[-1]
     K, p = last.shape
-    if not isinstance(run.model, IModel) or p <= K:
+    if run.model.couples_dimensions or p <= K:
         return last, frame, run.directions, 0
     basis, _ = np.linalg.qr(last.T)  # (p, K)
     return last @ basis, Frame(frame.pairs, frame.directions @ basis, frame.size, frame.deviation), None, p - K

@@ -13,7 +13,7 @@ import torch
 
 from le_callback.elasticity.amplitudes import mode_noise, norm_series, split_modes
 from le_callback.elasticity.sampling import SamplingNoise, coordinate_variance
-from le_callback.similarity.models import LEModel
+from le_callback.similarity import LEModel
 from le_callback.values import Array
 
 _LEAST_SHARE = 0.01  # of its start that a coordinate along a direction may shrink to before logarithms
@@ -113,7 +113,7 @@ def quantities(
 def mode_curves(means: Array, noise: Array, model: LEModel) -> tuple[Array, Array]:
     """Log sizes u and v ``(T,)`` of both modes; NaN where a mode is not above three times its sampling noise.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> u, v = mode_curves(np.array([[[1.0], [3.0]]]), np.zeros((1, 2)), IModel())
     >>> np.exp(u), np.exp(v).round(3)
     (array([2.]), array([1.414]))

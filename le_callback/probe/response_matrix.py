@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from le_callback.records import MeasuredMatrix
-from le_callback.similarity.models import LModel
+from le_callback.similarity import LModel
 
 MAX_CLASSES = 64  # of the matrix, unless classes are chosen
 MEMORY_BYTES = 8 * 2**20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from le_callback.forecast.bands import MAX_CLASSES, Forecast, clock
 from le_callback.records import PROBE
-from le_callback.similarity.models import IModel
+from le_callback.similarity import IModel
 from le_callback.trajectory import Trajectory
 
 FIRST_WINDOW = 16

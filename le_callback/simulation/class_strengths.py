@@ -19,7 +19,7 @@ import torch
 from scipy.linalg import expm
 from scipy.optimize import least_squares
 
-from le_callback.similarity.models import LEModel, LModel
+from le_callback.similarity import LEModel, LModel
 from le_callback.simulation.inputs import check_start, check_times
 from le_callback.simulation.linear import Space, space_of
 from le_callback.values import Array

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from le_callback.similarity.models import LEModel
+from le_callback.similarity import LEModel
 from le_callback.values import Array
 
 
@@ -39,7 +39,7 @@ def check_times(times: Any) -> Array:
 def check_start(x0: Any, model: LEModel, *, samples: bool = False) -> Tensor:
     """Start ``(K, p)``, or with ``samples`` also ``(K, n, p)``, as a floating tensor that keeps its device.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> check_start([[1, 2], [3, 4]], IModel()).dtype
     torch.float64
 

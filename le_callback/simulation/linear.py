@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from le_callback.elasticity.sampling import directions_of
-from le_callback.similarity.models import IModel, LEModel
+from le_callback.similarity import LEModel
 from le_callback.simulation.strengths import Rate
 from le_callback.values import Array
 
@@ -63,12 +63,12 @@ class Space:
 def space_of(model: LEModel, num_classes: int, dimensions: int, *, full: bool = False) -> Space:
     """The smallest space for the model; ``full`` keeps all dimensions together.
 
-    >>> from le_callback.similarity.models import LModel
+    >>> from le_callback.similarity import LModel
     >>> space_of(LModel(), 3, 3).basis.shape
     (3, 2)
     """
     K, p = num_classes, dimensions
-    if isinstance(model, IModel) and not full:
+    if not model.couples_dimensions and not full:
         return Space(None, None)
     unit = torch.eye(p, dtype=torch.float64).unsqueeze(1).expand(p, K, p)  # every class at e_a
     blocks = np.stack([model.pulls(unit, i).numpy() for i in range(K)])  # (K, p, K, p): H_ij e_a

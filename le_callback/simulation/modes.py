@@ -13,7 +13,7 @@ import torch
 from numpy.polynomial import legendre
 
 from le_callback.elasticity.sampling import directions_of
-from le_callback.similarity.models import IModel, LEModel
+from le_callback.similarity import LEModel
 from le_callback.simulation.strengths import Strengths
 from le_callback.values import Array
 
@@ -30,30 +30,20 @@ class Growth:
     C: Array
 
 
-def is_simplex(directions: Array) -> bool:
-    """Whether directions ``(K, p)`` are a simplex equiangular tight frame, to rounding.
-
-    >>> is_simplex(np.eye(3) - 1 / 3), is_simplex(np.eye(3))
-    (True, False)
-    """
-    K = len(directions)
-    gram = directions @ directions.T / (directions**2).sum(1).mean()
-    return bool(np.abs(gram - (K * np.eye(K) - 1) / (K - 1)).max() <= _SIMPLEX * K)
-
-
 def has_exact_modes(model: LEModel, num_classes: int) -> bool:
     """Whether :func:`mode_solution` holds for the model.
 
+    >>> from le_callback.similarity import IModel
     >>> has_exact_modes(IModel(), 3)
     True
     """
-    directions = directions_of(model, num_classes)
-    return isinstance(model, IModel) or (directions is not None and is_simplex(directions))
+    return model.has_modes(num_classes, _SIMPLEX * num_classes)
 
 
 def growth(strengths: Strengths, grid: Array, num_classes: int) -> Growth:
     """Integrals of α, β over the grid by 8-point Gauss–Legendre: exact for polynomials up to degree 15 between points.
 
+    >>> from le_callback.similarity import IModel
     >>> from le_callback.simulation.strengths import as_strengths
     >>> strengths = as_strengths((lambda t: 2 * t, 0.0), np.zeros(1), 2, IModel())
     >>> growth(strengths, np.array([0.0, 1.0, 3.0]), 2).A.round(12)
@@ -85,6 +75,7 @@ def mode_solution(x0: Array, integrals: Growth, model: LEModel) -> Array:
     X̄_k = X̄_k(0) + d_k ȳ(0)(e^u − 1) + d_k δ_k(0) (e^v − 1 − C/(K−1)) + C/K Σ_j d_j δ_j(0), with C = ∫β e^v.
     C does not follow from A and B alone: parts of X̄_k across d_k depend on the path of β, too.
 
+    >>> from le_callback.similarity import IModel
     >>> from le_callback.simulation.strengths import as_strengths
     >>> integrals = growth(as_strengths((1.0, 0.5), np.zeros(1), 2, IModel()), np.array([0.0, 1.0]), 2)
     >>> mode_solution(np.array([[1.0], [1.0]]), integrals, IModel())[1].round(3).ravel()  # exp(0.75)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from le_callback.elasticity.inputs import check_means
-from le_callback.similarity.models import LEModel
+from le_callback.similarity import LEModel
 from le_callback.simulation.inputs import check_start, check_times
 from le_callback.simulation.linear import flows, refined, space_of
 from le_callback.simulation.ode import coupled_drift
@@ -56,7 +56,7 @@ def estimate_mean_noise(
     Raises:
         ValueError: as ``simulate_ode``, fewer than 2 times, or a sampling variance of another shape.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> walk = np.cumsum(np.random.default_rng(0).standard_normal((2000, 2, 3)), axis=0) * 0.5
     >>> estimate_mean_noise(walk, np.arange(2000), (0.0, 0.0), IModel()).sigma.round(1)
     array([0.5, 0.5])
@@ -111,7 +111,7 @@ def estimate_sample_noise(
     Raises:
         ValueError: as ``simulate_ode``, or a variance of another shape.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> t = np.arange(5.0)
     >>> v = 3 * 0.25 * t[:, None] * np.ones(2)  # three dimensions, σ = ½
     >>> estimate_sample_noise(v, t, (0.0, 0.0), IModel(), dimensions=3).sigma

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from le_callback.similarity.models import LEModel
+from le_callback.similarity import LEModel
 from le_callback.simulation.inputs import check_start, check_substeps, check_times
 from le_callback.simulation.linear import Space, across_basis, flows, refined, space_of
 from le_callback.simulation.modes import growth, has_exact_modes, mode_solution
@@ -65,7 +65,7 @@ def simulate_ode(
 
     Source: the paper's LE-ODE and its solution, eq. (19).
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> path = simulate_ode([[1.0], [-1.0]], (0.3, 0.1), IModel(), [0.0, 10.0])  # difference mode: exp(10·0.2/2)
     >>> path[-1].squeeze().numpy().round(4)
     array([ 2.7183, -2.7183])
@@ -97,7 +97,7 @@ def simulate_ode(
 def coupled_drift(space: Space, strengths: Strengths, sampling: Rate) -> Rate:
     """G(t) ``(n_t, n, n)`` in the coordinates of ``space``.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> t = np.zeros(1)
     >>> strengths = as_strengths((2.0, 1.0), t, 2, IModel())
     >>> G = coupled_drift(space_of(IModel(), 2, 1), strengths, as_sampling(None, t, 2)[0])

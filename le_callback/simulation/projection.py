@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from le_callback.elasticity.inputs import check_means
-from le_callback.similarity.models import LEModel
+from le_callback.similarity import LEModel
 from le_callback.simulation.strengths import LEIntegrals
 
 
@@ -36,7 +36,7 @@ def project_integrals(means: Any, times: Any = None, *, model: LEModel, floor: f
         ValueError: shapes, values that are not finite, a mode that starts at zero, a model without modes, or a floor
             that is not between 0 and 1.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> found = project_integrals(np.exp([0.0, 0.3])[:, None, None] * np.array([[1.0], [3.0]]), model=IModel())
     >>> found.A.round(6), (found.B + 0).round(6) + 0
     (array([0. , 0.6]), array([0., 0.]))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from le_callback.similarity.models import LEModel
+from le_callback.similarity import LEModel
 
 
 def relative_difference(x: Any, y: Any, model: LEModel | None = None) -> Tensor:

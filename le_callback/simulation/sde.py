@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from le_callback.similarity.models import LEModel
+from le_callback.similarity import LEModel
 from le_callback.simulation.inputs import check_start, check_substeps, check_times
 from le_callback.simulation.linear import Space, across_basis, flows, gauss_integrals, refined, space_of, square_roots
 from le_callback.simulation.ode import coupled_affine, coupled_drift
@@ -130,7 +130,7 @@ def simulate_sde(
 
     Source: the paper's LE-SDE.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> g = torch.Generator().manual_seed(0)
     >>> x = simulate_sde(torch.zeros(2, 3), (0.0, 0.0), IModel(), [0.0, 4.0], noise=0.5, samples=2000, generator=g)
     >>> x.shape, round(x[:, -1].std().item(), 1)  # 0.5·√4
@@ -228,7 +228,7 @@ def euler_maruyama(
     Raises:
         ValueError: as ``simulate_sde``, or increments of another shape.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> dB = torch.zeros(1, 2, 2, 1)
     >>> euler_maruyama(torch.ones(2, 1), (0.2, 0.0), IModel(), [0.0, 1.0, 2.0], dB, noise=1.0)[0, -1].flatten()
     tensor([1.2100, 1.2100])

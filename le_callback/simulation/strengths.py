@@ -15,7 +15,7 @@ from torch import Tensor
 
 from le_callback.elasticity.coefficients import LECoefficients
 from le_callback.elasticity.le_matrix import LEMatrix
-from le_callback.similarity.models import LEModel, sampling_matrix
+from le_callback.similarity import LEModel, sampling_matrix
 from le_callback.values import Array
 
 Rate = Callable[[Array], Array]
@@ -89,7 +89,7 @@ class Strengths:
 def as_strengths(coefficients: Any, times: Array, num_classes: int, model: LEModel) -> Strengths:
     """E(t) from ``coefficients``, as described in :func:`le_callback.simulation.ode.simulate_ode`.
 
-    >>> from le_callback.similarity.models import IModel
+    >>> from le_callback.similarity import IModel
     >>> as_strengths((2.0, 1.0), np.arange(3.0), 2, IModel()).matrix(np.zeros(1))[0]
     array([[2., 1.],
            [1., 2.]])

@@ -12,7 +12,8 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from le_callback.alerts.alert import Alert
 from le_callback.alerts.book import AlertBook, default_rules, rule_name
-from le_callback.notices import Notices, require
+from le_callback.errors import require
+from le_callback.notices import Notices
 from le_callback.records import WindowRecord
 from le_callback.report.dashboards import text_writers
 

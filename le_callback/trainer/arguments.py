@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from le_callback.notices import require
+from le_callback.errors import require
 from le_callback.trainer.timeline import UNITS
 
 

@@ -12,7 +12,7 @@ from le_callback.elasticity.amplitudes import mode_noise, norm_series, split_mod
 from le_callback.elasticity.estimators import estimate_coefficients
 from le_callback.elasticity.rates import estimate_rates, extend_history, mode_channels, mode_functionals
 from le_callback.elasticity.sampling import SamplingNoise
-from le_callback.similarity.models import DirectionModel, GeneralModel, IModel, LModel
+from le_callback.similarity import DirectionModel, GeneralModel, IModel, LModel
 
 SHARED = (
     Path(os.environ.get("LE_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data" / "geomnist_runs.npz"

@@ -4,7 +4,7 @@ import numpy as np
 import simulators
 
 from le_callback.elasticity.le_matrix import estimate_le_matrix
-from le_callback.similarity.models import IModel
+from le_callback.similarity import IModel
 
 
 def balanced(K):

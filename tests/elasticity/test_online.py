@@ -19,7 +19,7 @@ from le_callback.elasticity.online import (
     tail_index,
 )
 from le_callback.monitor import MonitorSettings, SeparationMonitor
-from le_callback.similarity.models import IModel, LModel
+from le_callback.similarity import IModel, LModel
 
 
 def le_generator(model, K, p, alpha, beta):

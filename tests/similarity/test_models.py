@@ -4,7 +4,10 @@ import simulators
 import torch
 from scipy.linalg import expm
 
-from le_callback.similarity.models import DirectionModel, GeneralModel, IModel, LModel, sampling_matrix
+from le_callback.similarity.directions import DirectionModel, LModel
+from le_callback.similarity.general import GeneralModel
+from le_callback.similarity.identity import IModel
+from le_callback.similarity.sampling_matrix import sampling_matrix
 
 K, P_DIM = 4, 6
 rng = np.random.default_rng(0)
@@ -88,7 +91,7 @@ def test_counts_become_frequencies():
         (lambda: DirectionModel(torch.tensor([[1.0, 0], [0, 0]])), "zero"),
         (lambda: DirectionModel(torch.tensor([[1.0, 0, 0], [2, 0, 0], [-3, 0, 0]])), "rank"),
         (lambda: DirectionModel(torch.tensor(DIRECTIONS)).mode_weights(K), "regression"),
-        (lambda: DirectionModel(torch.tensor(DIRECTIONS)).coordinates(torch.ones(3, P_DIM)), "fit"),
+        (lambda: DirectionModel(torch.tensor(DIRECTIONS)).coordinates(torch.ones(3, P_DIM)), "of 3 classes in 6"),
         (lambda: GeneralModel(torch.ones(2, 2, 3, 4)), "shape"),
         (lambda: GeneralModel(torch.full((2, 2, 1, 1), torch.nan)), "finite"),
         (lambda: GeneralModel(torch.ones(2, 2, 1, 1)).mode_weights(2), "regression"),
@@ -97,10 +100,10 @@ def test_counts_become_frequencies():
                 GeneralModel(torch.ones(2, 2, 1, 1)).coordinates(torch.ones(2, 1))
                 + GeneralModel(torch.ones(2, 2, 1, 1)).pulls(torch.ones(3, 1), 0)
             ),
-            "fit",
+            r"of shape \(3, 3, 1, 1\)",
         ),
         (lambda: sampling_matrix(2, torch.tensor([1.0, -1.0])), "negative"),
-        (lambda: sampling_matrix(2, torch.zeros(2)), "zero"),
+        (lambda: sampling_matrix(2, torch.zeros(2)), "some class is sampled"),
         (lambda: sampling_matrix(2, torch.ones(3)), "shape"),
     ],
 )
