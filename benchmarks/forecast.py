@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from le_callback import IModel, LModel
 from le_callback.forecast.quantities import frame_at, pair_deviation, quantities
+from le_callback.recorder import SourceTrajectory
 from le_callback.report.fan_chart import fan_chart
-from le_callback.trajectory import SourceTrajectory, Trajectory
+from le_callback.trajectory import Trajectory
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = [Run("digits", lr, seed, 3000) for lr in (0.015, 0.02, 0.05, 0.07, 0.15) for seed in (0, 1)]

@@ -84,13 +84,13 @@ def main() -> None:
     options = parser.parse_args()
     record = train(tuple(options.similar), options.blend, options.seed).last_record
     assert record is not None
-    matrix = record.le_matrix["logits"]
+    matrix = record.response_matrix["logits"]
     print(f"made similar: {tuple(options.similar)}; measured to move each other most: {matrix.strongest_pair}")
     options.figure.parent.mkdir(parents=True, exist_ok=True)
     title = (
         f"LE matrix up to step {record.step:,}: digits {options.similar[0]} and {options.similar[1]} were made similar"
     )
-    matrix_figure(record.le_matrix, [str(k) for k in range(CLASSES)], title).savefig(options.figure, dpi=120)
+    matrix_figure(record.response_matrix, [str(k) for k in range(CLASSES)], title).savefig(options.figure, dpi=120)
     print(f"figure: {options.figure}")
 
 

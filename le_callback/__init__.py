@@ -12,13 +12,14 @@ from le_callback.elasticity.estimators import estimate_coefficients
 from le_callback.elasticity.le_matrix import LEMatrix, estimate_le_matrix
 from le_callback.elasticity.sampling import SamplingNoise
 from le_callback.elasticity.stages import Stages, detect_stages
+from le_callback.elasticity.window_coefficients import WindowCoefficients
 from le_callback.forecast.bands import Forecast, forecast
 from le_callback.measures.neural_collapse import etf_angle, etf_angles
 from le_callback.measures.separation import nearest_mean_accuracy, pair_discriminability
 from le_callback.moments.sums import ClassMoments, ClassStatistics
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.notices import DiagnosticWarning
-from le_callback.records import Coefficients, EtfAngles, Separation, WindowRecord
+from le_callback.records import EtfAngles, Separation, WindowRecord
 from le_callback.similarity import DirectionModel, GeneralModel, IModel, LModel
 from le_callback.simulation.class_strengths import ClassStrengths, fit_class_strengths
 from le_callback.simulation.exits import exit_times
@@ -38,7 +39,6 @@ __all__ = [
     "ClassMoments",
     "ClassStatistics",
     "ClassStrengths",
-    "Coefficients",
     "DiagnosticWarning",
     "DirectionModel",
     "Estimate",
@@ -59,6 +59,7 @@ __all__ = [
     "Stages",
     "TailIndex",
     "Trajectory",
+    "WindowCoefficients",
     "WindowRecord",
     "detect_stages",
     "estimate_coefficients",

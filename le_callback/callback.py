@@ -192,7 +192,9 @@ class LECallback(AnyCallback):
     @property
     def trajectory(self) -> Trajectory | None:
         """The class means of all windows, ``None`` before the first training batch."""
-        return None if self._monitor is None else self._monitor.recorder.trajectory(self._timeline.unit, self._names)
+        if self._monitor is None:
+            return None
+        return Trajectory(self._monitor.recorder.sources(), self._timeline.unit, tuple(self._names))
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -399,7 +401,7 @@ class LECallback(AnyCallback):
                 observed = (self._processes.sum(observed[0]), observed[1]) if self._processes.agreed else None
             statistics = self._probe.read(pl_module, self._capture, self._passing(trainer))
             if observed is not None:
-                self._monitor.add_influence(*observed, {name: s.mean for name, s in statistics.items()})
+                self._monitor.add_step(*observed, {name: s.mean for name, s in statistics.items()})
             if due:
                 self._monitor.add_probe(self._timeline.now, statistics)
                 self._probe.observe_next_step(statistics, self._monitor.num_classes)

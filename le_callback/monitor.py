@@ -6,7 +6,7 @@ K classes, p feature dimensions, N samples.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,19 +14,20 @@ import torch
 from torch import Tensor
 
 from le_callback.elasticity.online import CoefficientTracker, Mode, ModeReading, add_together, read_modes
+from le_callback.elasticity.window_coefficients import WindowCoefficients
 from le_callback.measures.neural_collapse import centred_gram, etf_angles
 from le_callback.measures.separability import linearisation, measure_classes, measure_head
 from le_callback.measures.separation import measure_separation
 from le_callback.measures.spread import Spread, sample_spread
 from le_callback.moments.sums import ClassStatistics, along_direction
 from le_callback.moments.window import ClassWindow
-from le_callback.probe.response_matrix import MatrixTracker, matrix_classes
-from le_callback.probe.step_response import InfluenceTracker
-from le_callback.records import PROBE, ClassSeparation, Coefficients, EtfAngles, Regime, Separation, WindowRecord
+from le_callback.probe.response_matrix import ResponseMatrixTracker, matrix_classes
+from le_callback.probe.step_response import StepResponseTracker
+from le_callback.recorder import TrajectoryRecorder
+from le_callback.records import ClassSeparation, EtfAngles, Regime, Separation, WindowRecord
 from le_callback.regime import is_converged, judge_regime, local_tail_index
 from le_callback.similarity import IModel, LEModel, LModel
-from le_callback.trajectory import TrajectoryRecorder
-from le_callback.values import NAN
+from le_callback.values import NAN, Source
 
 MODELS: tuple[tuple[LEModel, str], ...] = ((IModel(), "features"), (IModel(), "logits"), (LModel(), "logits"))
 PRIMARY_MODEL = "I_logits"  # of the verdict, and of γ in the progress bar
@@ -74,19 +75,19 @@ class SeparationMonitor:
         self._time_sum, self._timed = 0.0, 0
         s = self.settings
         self.trackers = {
-            key: CoefficientTracker(
-                model, num_classes, smoothing=s.smoothing, threshold=s.identifiability, confidence=s.confidence
+            f"{model.name}_{source}": CoefficientTracker(
+                model, num_classes, source, s.smoothing, threshold=s.identifiability, confidence=s.confidence
             )
-            for key, model, _ in _models(s.probe)
+            for model, source in _models(s.probe)
         }
         sources = ("features", "logits") if s.probe else ()
-        self.influence = {name: InfluenceTracker(4 * s.smoothing, s.confidence) for name in sources}
+        self.step_response = {name: StepResponseTracker(4 * s.smoothing, s.confidence) for name in sources}
         classes = matrix_classes(s.matrix_classes, num_classes)
-        self.matrix = {name: MatrixTracker(name, classes, num_classes) for name in sources if classes}
+        self.matrix = {name: ResponseMatrixTracker(name, classes, num_classes) for name in sources if classes}
         self._probe_coefficients = {
-            key: Coefficients.unknown(NAN, "the probe was not read yet")
-            for key, _, _ in _models(s.probe)
-            if PROBE in key
+            key: WindowCoefficients.unknown(tracker.model.name, tracker.source, NAN, "the probe was not read yet")
+            for key, tracker in self.trackers.items()
+            if tracker.source.probe
         }
 
     @property
@@ -130,7 +131,7 @@ class SeparationMonitor:
         spread: dict[str, Spread] = {}
         head = None
         for name, moments in statistics.items():
-            self.recorder.add(name, time, moments)
+            self.recorder.add(Source(name), time, moments)
             paired = _paired_classes(moments.seen)
             if len(paired) >= 2:
                 means = _wide(moments.mean[paired], 2**18)
@@ -144,7 +145,7 @@ class SeparationMonitor:
                 separation[name] = measure_separation(features, labels, chosen.mean, classes[name], gram)
                 if name == "logits" and self.window:
                     head = measure_head(*self.window.samples(name), self.num_classes, paired.tolist())
-        coefficients = self._coefficients(time, self._readings(_models(False), statistics, spread))
+        coefficients = self._coefficients(time, self._readings(False, statistics, spread))
         record = WindowRecord(
             step=step,
             window=(self.start_step, step),
@@ -153,8 +154,8 @@ class SeparationMonitor:
             etf=etf,
             separation=separation,
             coefficients=coefficients | self._probe_coefficients,
-            influence={name: tracker.estimate() for name, tracker in self.influence.items()},
-            le_matrix={name: tracker.estimate() for name, tracker in self.matrix.items()},
+            step_response={name: tracker.estimate() for name, tracker in self.step_response.items()},
+            response_matrix={name: tracker.estimate() for name, tracker in self.matrix.items()},
             skipped=dict(self.skipped),
             time_unit=self.settings.time_unit,
             class_samples=tuple(statistics["features"].weight.tolist()) if statistics else (),
@@ -197,31 +198,32 @@ class SeparationMonitor:
     def add_probe(self, time: float, statistics: Mapping[str, ClassStatistics]) -> None:
         """Take in a reading of the probe at ``time``; the next record holds its coefficients."""
         for source, moments in statistics.items():
-            self.recorder.add(f"{PROBE}{source}", time, moments)
-        models = [model for model in _models(True) if model[2].startswith(PROBE)]
-        read = {f"{PROBE}{source}": moments for source, moments in statistics.items()}
-        self._probe_coefficients = self._coefficients(time, self._readings(models, read, {}))
+            self.recorder.add(Source(source, probe=True), time, moments)
+        self._probe_coefficients = self._coefficients(time, self._readings(True, statistics, {}))
 
-    def add_influence(self, composition: Tensor, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+    def add_step(self, composition: Tensor, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
         """Take in one optimizer step: class weights (K,) of its batch, probe means (K, p) before and after it."""
         total = composition.sum()
         if not bool(total > 0):
             return
-        for source in self.influence.keys() & before.keys() & after.keys():
+        for source in self.step_response.keys() & before.keys() & after.keys():
             step = composition / total, before[source], after[source]
-            self.influence[source].add(*step)
+            self.step_response[source].add(*step)
             if source in self.matrix:
                 self.matrix[source].add(*step)
 
     def _readings(
         self,
-        keys: Iterable[tuple[str, LEModel, str]],
+        probe: bool,
         statistics: Mapping[str, ClassStatistics],
         spread: Mapping[str, Spread],
     ) -> dict[str, dict[Mode, ModeReading] | None]:
         """What each model's modes are in this window or reading; ``None`` where the model is not defined."""
         readings: dict[str, dict[Mode, ModeReading] | None] = {}
-        for key, model, source in keys:
+        for key, tracker in self.trackers.items():
+            if tracker.source.probe is not probe:
+                continue
+            model, source = tracker.model, tracker.source.layer
             moments = statistics.get(source)
             if moments is None or moments.mean.shape[1] < model.min_dimensions(self.num_classes):
                 readings[key] = None
@@ -229,7 +231,7 @@ class SeparationMonitor:
             noise, dimensions = moments.mean_noise, None
             if model.class_directions(self.num_classes) is None:
                 dimensions = spread[source].dimensions if source in spread else None
-            elif self.window is not None and PROBE not in key:
+            elif self.window is not None and not probe:
                 samples, labels = self.window.samples(source)
                 along = model.sample_coordinates(samples, labels).squeeze(1)
                 per_sample = noise / moments.variance  # Σw²/W²
@@ -239,17 +241,14 @@ class SeparationMonitor:
 
     def _coefficients(
         self, time: float, readings: Mapping[str, dict[Mode, ModeReading] | None]
-    ) -> dict[str, Coefficients]:
+    ) -> dict[str, WindowCoefficients]:
         known = {key: reading for key, reading in readings.items() if reading is not None}
         found = add_together({key: self.trackers[key] for key in known}, time, known)
-        return {
-            key: found[key]
-            if key in found
-            else Coefficients.unknown(
-                time, f"needs at least {self.trackers[key].model.min_dimensions(self.num_classes)} dimensions"
-            )
-            for key in readings
-        }
+        return {key: found[key] if key in found else self._undefined(self.trackers[key], time) for key in readings}
+
+    def _undefined(self, tracker: CoefficientTracker, time: float) -> WindowCoefficients:
+        status = f"needs at least {tracker.model.min_dimensions(self.num_classes)} dimensions"
+        return WindowCoefficients.unknown(tracker.model.name, tracker.source, time, status)
 
     def _rows(
         self, source: str, statistics: ClassStatistics, paired: Tensor
@@ -278,8 +277,8 @@ class SeparationMonitor:
             "window": self.window.state_dict() if self.window else None,
             "window_time": (self._time_sum, self._timed),
             "trajectory": self.recorder.state_dict(),
-            "influence": {name: tracker.state_dict() for name, tracker in self.influence.items()},
-            "le_matrix": {name: tracker.state_dict() for name, tracker in self.matrix.items()},
+            "step_response": {name: tracker.state_dict() for name, tracker in self.step_response.items()},
+            "response_matrix": {name: tracker.state_dict() for name, tracker in self.matrix.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
@@ -296,18 +295,17 @@ class SeparationMonitor:
             self.trackers[name].load_state_dict(state["trackers"][name])
         self._time_sum, self._timed = state["window_time"]
         self.recorder.load_state_dict(state["trajectory"])
-        for name in self.influence.keys() & state["influence"].keys():
-            self.influence[name].load_state_dict(state["influence"][name])
-        for name in self.matrix.keys() & state["le_matrix"].keys():
-            self.matrix[name].load_state_dict(state["le_matrix"][name])
+        for name in self.step_response.keys() & state["step_response"].keys():
+            self.step_response[name].load_state_dict(state["step_response"][name])
+        for name in self.matrix.keys() & state["response_matrix"].keys():
+            self.matrix[name].load_state_dict(state["response_matrix"][name])
         window = state["window"]
         self.window = ClassWindow.from_state(window, self.settings.ignore_index, device) if window else None
 
 
-def _models(probe: bool) -> list[tuple[str, LEModel, str]]:
-    """Key, model and source of every tracker."""
-    sources = ("", PROBE) if probe else ("",)
-    return [(f"{model.name}_{p}{source}", model, f"{p}{source}") for p in sources for model, source in MODELS]
+def _models(probe: bool) -> list[tuple[LEModel, Source]]:
+    """Model and source of every tracker."""
+    return [(model, Source(layer, p)) for p in ([False, True] if probe else [False]) for model, layer in MODELS]
 
 
 def _paired_classes(seen: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from le_callback.elasticity.window_coefficients import WindowCoefficients
+from le_callback.probe.response_matrix import ResponseMatrix
+from le_callback.probe.step_response import StepResponse
 from le_callback.values import NAN, Estimate
-
-PROBE = "probe_"  # before the name of a source whose samples are those of the probe
 
 
 def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -93,62 +94,6 @@ class Linearisation:
 
 
 @dataclass(frozen=True)
-class Coefficients:
-    """Local-elasticity coefficients of one model at one window. The unit of time is that of the record."""
-
-    time: float  # midpoint of the window
-    amplitude_common: float
-    amplitude_difference: float
-    A: float
-    B: float
-    alpha: Estimate
-    beta: Estimate
-    gamma: Estimate
-    tail_A: float
-    tail_B: float
-    tail_gamma: float
-    reference_time: float  # of A, B: both modes identifiable from here on
-    gamma_reference_time: float  # of the mode that γ depends on
-    status: str
-
-    @classmethod
-    def unknown(cls, time: float, status: str) -> Coefficients:
-        """What is reported where a model does not apply; ``status`` says why."""
-        nothing = Estimate.unknown()
-        return cls(time, NAN, NAN, NAN, NAN, nothing, nothing, nothing, NAN, NAN, NAN, NAN, NAN, status)
-
-
-@dataclass(frozen=True)
-class Influence:
-    """Growth of a class's deviation in the probe by one optimizer step, per share of the batch. See ``influence``."""
-
-    intra: Estimate  # by samples of the class itself
-    inter: Estimate  # by samples of another class
-    gamma: Estimate  # intra + (K−1)·inter
-    steps: int  # observed
-
-
-@dataclass(frozen=True)
-class MeasuredMatrix:
-    """The LE matrix E, per optimizer step, measured on a probe. See ``influence_matrix``."""
-
-    classes: tuple[int, ...]  # of rows (who is changed) and columns (who is trained)
-    E: NDArray[np.float64]  # (S, S)
-    error: NDArray[np.float64]  # (S, S) standard errors
-    steps: int  # observed
-    status: str  # "ok", or what is missing and why
-
-    @property
-    def strongest_pair(self) -> tuple[int, int] | None:
-        """The two classes that move each other most, by (E_ij + E_ji)/2; ``None`` where E is unknown."""
-        mutual = np.tril(self.E + self.E.T, -1) + np.triu(np.full_like(self.E, -np.inf))
-        if len(self.classes) < 2 or not np.isfinite(self.E).all():
-            return None
-        i, j = np.unravel_index(int(mutual.argmax()), mutual.shape)
-        return self.classes[j], self.classes[i]
-
-
-@dataclass(frozen=True)
 class Regime:
     """Which side of the separation theorem a run is on now, and why."""
 
@@ -168,9 +113,9 @@ class WindowRecord:
     missing_classes: tuple[int, ...]
     etf: Mapping[str, EtfAngles]
     separation: Mapping[str, Separation]
-    coefficients: Mapping[str, Coefficients]
-    influence: Mapping[str, Influence]  # by source; empty without a probe
-    le_matrix: Mapping[str, MeasuredMatrix]  # by source; empty without a probe
+    coefficients: Mapping[str, WindowCoefficients]
+    step_response: Mapping[str, StepResponse]  # by source; empty without a probe
+    response_matrix: Mapping[str, ResponseMatrix]  # by source; empty without a probe
     skipped: Mapping[str, int]  # reason → count since the start of the run
     time_unit: str  # of every time and of every "per" in the coefficients
     class_samples: tuple[float, ...] = ()  # (K,) of the window

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 NAN = math.nan
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,3 +34,63 @@ class Estimate:
     def unknown(cls) -> Estimate:
         """What is reported where nothing can be estimated."""
         return cls(NAN, NAN, NAN)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where class means are taken, and of which samples.
+
+    Attributes:
+        layer: ``"features"``, what enters the head, or ``"logits"``, what leaves it.
+        probe: whether the samples are those of the probe, always the same, instead of training batches.
+
+    >>> str(Source("logits", probe=True)), Source.parse("probe_logits") == Source("logits", probe=True)
+    ('probe_logits', True)
+    """
+
+    layer: str
+    probe: bool = False
+
+    def __str__(self) -> str:
+        return f"probe_{self.layer}" if self.probe else self.layer
+
+    @classmethod
+    def parse(cls, name: str) -> Source:
+        """The source of that name."""
+        layer = name.removeprefix("probe_")
+        return cls(layer, probe=layer != name)
+
+
+@dataclass
+class BoundedSeries(Generic[T]):
+    """Points (time, value) of a run of any length: every ``stride``-th is kept, and the stride doubles when full.
+
+    Attributes:
+        capacity: points that are kept at most.
+        stride: every how many-th point is kept.
+        added: points that were given.
+        times: of the points that are kept.
+        values: these points.
+
+    >>> series = BoundedSeries(capacity=4)
+    >>> for t in range(6):
+    ...     series.add(float(t), 10 * t)
+    >>> series.times, series.stride
+    ([0.0, 2.0, 4.0], 2)
+    """
+
+    capacity: int = 4096
+    stride: int = 1
+    added: int = 0
+    times: list[float] = field(default_factory=list)
+    values: list[T] = field(default_factory=list)
+
+    def add(self, time: float, value: T) -> None:
+        """Append a point; thin when full."""
+        if self.added % self.stride == 0:
+            self.times.append(time)
+            self.values.append(value)
+        self.added += 1
+        if len(self.times) >= self.capacity:
+            self.times, self.values = self.times[::2], self.values[::2]
+            self.stride *= 2

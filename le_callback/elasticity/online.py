@@ -18,9 +18,9 @@ from torch import Tensor
 from le_callback.elasticity.amplitudes import ModeSeries
 from le_callback.elasticity.local_fits import LocalFit, ProcessMemory, solve
 from le_callback.elasticity.rates import mode_channels, mode_functionals
-from le_callback.records import Coefficients
+from le_callback.elasticity.window_coefficients import WindowCoefficients
 from le_callback.similarity import LEModel, ModeWeights
-from le_callback.values import NAN, Estimate
+from le_callback.values import NAN, BoundedSeries, Estimate, Source
 
 Mode = Literal["common", "difference"]
 MODES: tuple[Mode, Mode] = ("common", "difference")
@@ -145,28 +145,7 @@ class ModeHistory:
         return points
 
 
-@dataclass
-class BoundedSeries:
-    """Points (time, value) of a run of any length: every ``stride``-th is kept, and the stride doubles when full."""
-
-    capacity: int = 4096
-    stride: int = 1
-    added: int = 0
-    times: list[float] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-
-    def add(self, time: float, value: float) -> None:
-        """Append a point; thin when full."""
-        if self.added % self.stride == 0:
-            self.times.append(time)
-            self.values.append(value)
-        self.added += 1
-        if len(self.times) >= self.capacity:
-            self.times, self.values = self.times[::2], self.values[::2]
-            self.stride *= 2
-
-
-def tail_index(series: BoundedSeries, tail: float = 0.1, either_sign: bool = False) -> float:
+def tail_index(series: BoundedSeries[float], tail: float = 0.1, either_sign: bool = False) -> float:
     """Tail index of a coefficient from its cumulative: 1 − avg over the last tenth of log A(t)/log(1 + t).
 
     If α ~ t^(−r) with r < 1 then A ~ t^(1−r) and the index tends to r; below 1 classes separate (paper, section 3).
@@ -205,6 +184,7 @@ class CoefficientTracker:
     Args:
         model: its mode weights turn log growths into A, B and γ.
         num_classes: K.
+        source: of the class means.
         smoothing: windows of the local fit that gives α, β, γ.
         order: functions of time in the local fit, see ``growth.rate_basis``.
         threshold: identifiability, raw² over noise².
@@ -214,6 +194,7 @@ class CoefficientTracker:
 
     model: LEModel
     num_classes: int
+    source: Source = field(default_factory=lambda: Source("features"))
     smoothing: int = 11
     order: int = 2
     threshold: float = 3.0
@@ -227,15 +208,15 @@ class CoefficientTracker:
         self._points: dict[Mode, deque[ModePoint]] = {m: deque(maxlen=self.smoothing) for m in MODES}
         self._memory: dict[str, ProcessMemory] = {"both": ProcessMemory(), "gamma": ProcessMemory()}
         self._origin: tuple[float, float, float] | None = None  # time and log amplitudes where A = B = 0
-        self._series: dict[str, BoundedSeries] = {name: BoundedSeries() for name in ("A", "B", "gamma")}
+        self._series: dict[str, BoundedSeries[float]] = {name: BoundedSeries() for name in ("A", "B", "gamma")}
         self._window_times: deque[float] = deque(maxlen=self.smoothing)
 
     @property
-    def growth(self) -> BoundedSeries:
+    def growth(self) -> BoundedSeries[float]:
         """G = ∫γ since the reference time of its mode, at the windows in which it was identifiable."""
         return self._series["gamma"]
 
-    def add(self, time: float, readings: Mapping[Mode, ModeReading]) -> Coefficients:
+    def add(self, time: float, readings: Mapping[Mode, ModeReading]) -> WindowCoefficients:
         """Take in one window and say what is known now."""
         return add_together({"": self}, time, {"": readings})[""]
 
@@ -291,7 +272,7 @@ class CoefficientTracker:
         readings: Mapping[Mode, ModeReading],
         cumulative: tuple[float, float] | None,
         rates: Sequence[Estimate],
-    ) -> Coefficients:
+    ) -> WindowCoefficients:
         """What is known now, with the answer to ``question``: α, β, γ, or γ alone, or nothing."""
         alpha = beta = gamma = Estimate.unknown()
         if len(rates) == 3:
@@ -299,7 +280,9 @@ class CoefficientTracker:
         elif rates:
             gamma = rates[0]
         gamma_reference = self._modes[self._gamma_mode].reference
-        return Coefficients(
+        return WindowCoefficients(
+            model=self.model.name,
+            source=self.source,
             time=time,
             amplitude_common=self._amplitude(readings["common"]),
             amplitude_difference=self._amplitude(readings["difference"]),
@@ -368,7 +351,7 @@ class CoefficientTracker:
 
 def add_together(
     trackers: Mapping[str, CoefficientTracker], time: float, readings: Mapping[str, Mapping[Mode, ModeReading]]
-) -> dict[str, Coefficients]:
+) -> dict[str, WindowCoefficients]:
     """One window for each of several trackers: local fits of the same shape are solved in one go."""
     cumulative = {key: tracker.follow(time, readings[key]) for key, tracker in trackers.items()}
     questions = {key: question for key, tracker in trackers.items() if (question := tracker.question()) is not None}

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from le_callback.records import MeasuredMatrix
 from le_callback.similarity import LModel
 
 MAX_CLASSES = 64  # of the matrix, unless classes are chosen
@@ -28,6 +27,26 @@ STEPS_PER_COLUMN = 40  # that are remembered, so that one pair can stand out amo
 _LEAST_STEPS_PER_COLUMN = 2  # so that the standard errors mean something
 
 Array = NDArray[np.float32]  # as stored; sums are in double precision
+
+
+@dataclass(frozen=True)
+class ResponseMatrix:
+    """The LE matrix E, per optimizer step, measured on a probe. See ``estimate_response_matrix``."""
+
+    classes: tuple[int, ...]  # of rows (who is changed) and columns (who is trained)
+    E: NDArray[np.float64]  # (S, S)
+    error: NDArray[np.float64]  # (S, S) standard errors
+    steps: int  # observed
+    status: str  # "ok", or what is missing and why
+
+    @property
+    def strongest_pair(self) -> tuple[int, int] | None:
+        """The two classes that move each other most, by (E_ij + E_ji)/2; ``None`` where E is unknown."""
+        mutual = np.tril(self.E + self.E.T, -1) + np.triu(np.full_like(self.E, -np.inf))
+        if len(self.classes) < 2 or not np.isfinite(self.E).all():
+            return None
+        i, j = np.unravel_index(int(mutual.argmax()), mutual.shape)
+        return self.classes[j], self.classes[i]
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,7 @@ def step_moments(
     return StepMoments(*(x.float().numpy() for x in (c, pulls @ pulls.T, change @ pulls.T)))
 
 
-def estimate_measured_matrix(steps: Sequence[StepMoments], classes: Sequence[int]) -> MeasuredMatrix:
+def estimate_response_matrix(steps: Sequence[StepMoments], classes: Sequence[int]) -> ResponseMatrix:
     """Least squares of all changes on the pulls of the classes that were trained.
 
     Row i: E_i = A⁻¹ b_i with A = Σ_t (c cᵀ) ∘ (V Vᵀ) and b_i = Σ_t c ∘ (V Δm_i). Standard errors are robust to errors
@@ -89,14 +108,14 @@ def estimate_measured_matrix(steps: Sequence[StepMoments], classes: Sequence[int
         tell the classes apart.
 
     >>> steps = [step_moments("logits", torch.eye(2)[t % 2], torch.eye(2), 1.5 * torch.eye(2)) for t in range(8)]
-    >>> estimate_measured_matrix(steps, range(2)).E.round(3)
+    >>> estimate_response_matrix(steps, range(2)).E.round(3)
     array([[ 0.5, -0.5],
            [-0.5,  0.5]])
     """
     S, M = len(classes), len(steps)
     unknown = np.full((S, S), np.nan)
     if M == 0:
-        return MeasuredMatrix(tuple(classes), unknown, unknown, 0, "no step was observed yet")
+        return ResponseMatrix(tuple(classes), unknown, unknown, 0, "no step was observed yet")
     c, gram, response = (
         np.stack(column).astype(np.float64)
         for column in zip(*((s.composition, s.gram, s.response) for s in steps), strict=True)
@@ -106,23 +125,23 @@ def estimate_measured_matrix(steps: Sequence[StepMoments], classes: Sequence[int
     used = np.array([column < S or bool(c[:, column].any()) for column in range(C)])
     if M < _LEAST_STEPS_PER_COLUMN * C:
         status = f"waiting: {M} of {_LEAST_STEPS_PER_COLUMN * C} observed steps"
-        return MeasuredMatrix(tuple(classes), unknown, unknown, M, status)
+        return ResponseMatrix(tuple(classes), unknown, unknown, M, status)
     c, gram, response = c[:, used], gram[:, used][:, :, used], response[:, :, used]
     normal = np.einsum("mj,mk,mjk->jk", c, c, gram)
     scale = np.sqrt(np.diag(normal))
     if (scale == 0).any() or np.linalg.cond(normal / np.outer(scale, scale)) > 1e10:
         status = "not identifiable: the batches' compositions do not tell the classes apart"
-        return MeasuredMatrix(tuple(classes), unknown, unknown, M, status)
+        return ResponseMatrix(tuple(classes), unknown, unknown, M, status)
     inverse = np.linalg.inv(normal / np.outer(scale, scale)) / np.outer(scale, scale)
     E = np.einsum("mj,mij->ij", c, response) @ inverse  # (S, C)
     fitted = np.einsum("ik,mk,mkj->mij", E, c, gram)
     scores = c[:, None, :] * (response - fitted)  # (M, S, C)
     spread = np.einsum("mij,jk->mik", scores, inverse)
     error = np.sqrt((spread**2).sum(0) * M / max(M - c.shape[1], 1))
-    return MeasuredMatrix(tuple(classes), E[:, :S], error[:, :S], M, "ok")
+    return ResponseMatrix(tuple(classes), E[:, :S], error[:, :S], M, "ok")
 
 
-class MatrixTracker:
+class ResponseMatrixTracker:
     """The last observed steps of one source, within a fixed memory.
 
     Args:
@@ -149,9 +168,9 @@ class MatrixTracker:
         else:
             self._unusable += 1
 
-    def estimate(self) -> MeasuredMatrix:
+    def estimate(self) -> ResponseMatrix:
         """What the steps so far say."""
-        found = estimate_measured_matrix(self._steps, self.classes)
+        found = estimate_response_matrix(self._steps, self.classes)
         if self._unusable and not self._steps:
             return replace(found, status="unknown: class means of the probe are not finite; does it lack a class?")
         return found

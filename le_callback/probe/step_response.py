@@ -20,10 +20,26 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 from torch import Tensor
 
-from le_callback.records import Influence
 from le_callback.values import Estimate
 
 _MIN_STEPS = 8
+
+
+@dataclass(frozen=True)
+class StepResponse:
+    """Growth of a class's deviation in the probe by one optimizer step, per share of the batch.
+
+    Attributes:
+        intra: by samples of the class itself.
+        inter: by samples of another class.
+        gamma: intra + (K−1)·inter.
+        steps: observed.
+    """
+
+    intra: Estimate
+    inter: Estimate
+    gamma: Estimate
+    steps: int
 
 
 def own_growth(before: Tensor, after: Tensor) -> Tensor:
@@ -40,9 +56,9 @@ def own_growth(before: Tensor, after: Tensor) -> Tensor:
     return (change * centred).sum(1) / centred.square().sum(1)
 
 
-def estimate_influence(
+def estimate_step_response(
     compositions: NDArray[np.float64], growths: NDArray[np.float64], confidence: float = 0.95
-) -> Influence:
+) -> StepResponse:
     """Growth of a class by training on itself and on another class, from M steps.
 
     Least squares of ρ_k = a·c_k + b·(1 − c_k) over steps and classes, with c the composition of the step's batch.
@@ -60,7 +76,7 @@ def estimate_influence(
         The estimates; unknown with fewer than 8 steps or where all batches have the same composition.
 
     >>> c = np.eye(2)[[0, 1] * 6]
-    >>> round(estimate_influence(c, 0.3 * c - 0.1 * (1 - c)).gamma.value, 6)
+    >>> round(estimate_step_response(c, 0.3 * c - 0.1 * (1 - c)).gamma.value, 6)
     0.2
     """
     M, K = compositions.shape
@@ -70,7 +86,7 @@ def estimate_influence(
     design = np.stack([own, others], axis=-1)  # (M, K, 2)
     gram = np.einsum("mki,mkj->ij", design, design)
     if M < _MIN_STEPS or np.linalg.cond(gram) > 1e10:
-        return Influence(Estimate.unknown(), Estimate.unknown(), Estimate.unknown(), M)
+        return StepResponse(Estimate.unknown(), Estimate.unknown(), Estimate.unknown(), M)
     response = np.where(known, growths, 0.0)
     inverse = np.linalg.inv(gram)
     solution = inverse @ np.einsum("mki,mk->i", design, response)
@@ -83,11 +99,11 @@ def estimate_influence(
         half = quantile * float(np.sqrt(functional @ covariance @ functional))
         estimates.append(Estimate(value, value - half, value + half))
     intra, inter, gamma = estimates
-    return Influence(intra, inter, gamma, M)
+    return StepResponse(intra, inter, gamma, M)
 
 
 @dataclass
-class InfluenceTracker:
+class StepResponseTracker:
     """The last ``memory`` observed steps of one source."""
 
     memory: int = 44
@@ -97,18 +113,18 @@ class InfluenceTracker:
     def __post_init__(self) -> None:
         self._steps = deque(maxlen=self.memory)
 
-    def add(self, composition: Tensor, before: Tensor, after: Tensor) -> Influence:
+    def add(self, composition: Tensor, before: Tensor, after: Tensor) -> StepResponse:
         """Take in one step: batch ``composition`` (K,), class means ``before`` and ``after`` (K, p)."""
         growth = own_growth(before.cpu().double(), after.cpu().double())
         self._steps.append((composition.cpu().double().tolist(), growth.tolist()))
         return self.estimate()
 
-    def estimate(self) -> Influence:
+    def estimate(self) -> StepResponse:
         """What the steps so far say."""
         if not self._steps:
-            return Influence(Estimate.unknown(), Estimate.unknown(), Estimate.unknown(), 0)
+            return StepResponse(Estimate.unknown(), Estimate.unknown(), Estimate.unknown(), 0)
         compositions, growths = (np.array(column) for column in zip(*self._steps, strict=True))
-        return estimate_influence(compositions, growths, self.confidence)
+        return estimate_step_response(compositions, growths, self.confidence)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain lists."""

@@ -40,8 +40,8 @@ def scalars(record: WindowRecord) -> dict[str, float]:
                 f"le/{model}/{name}{per}_low": estimate.low,
                 f"le/{model}/{name}{per}_high": estimate.high,
             }
-    for source, influence in record.influence.items():
-        for name, estimate in (("intra", influence.intra), ("inter", influence.inter), ("gamma", influence.gamma)):
+    for source, response in record.step_response.items():
+        for name, estimate in (("intra", response.intra), ("inter", response.inter), ("gamma", response.gamma)):
             values |= {
                 f"le/measured_{source}/{name}": estimate.value,
                 f"le/measured_{source}/{name}_low": estimate.low,

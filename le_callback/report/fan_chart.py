@@ -8,7 +8,7 @@ import numpy as np
 
 from le_callback.forecast.bands import Bands, Forecast, clock
 from le_callback.forecast.quantities import frame_at, pair_deviation, pairs_of, quantities
-from le_callback.trajectory import SourceTrajectory
+from le_callback.recorder import SourceTrajectory
 from le_callback.values import Array
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from le_callback.records import EtfAngles, MeasuredMatrix
+from le_callback.probe.response_matrix import ResponseMatrix
+from le_callback.records import EtfAngles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +53,7 @@ def cosine_figure(etf: Mapping[str, EtfAngles], class_names: Sequence[str], titl
     return figure
 
 
-def matrix_figure(matrices: Mapping[str, MeasuredMatrix], class_names: Sequence[str], title: str) -> Figure:
+def matrix_figure(matrices: Mapping[str, ResponseMatrix], class_names: Sequence[str], title: str) -> Figure:
     """Heatmaps of the LE matrix: row i is the class that is changed, column j the class that is trained.
 
     Colours show the entries off the diagonal; the diagonal, usually far larger, is grey with its numbers. The pair that

@@ -78,13 +78,14 @@ def tell_regime(trainer: Trainer, record: WindowRecord, prefix: str = "") -> Non
 
 def draw(trainer: Trainer, record: WindowRecord, class_names: Sequence[str], prefix: str = "") -> None:
     """Give the figures of ``record`` to those loggers that take figures; ``prefix`` goes before their tags."""
-    measured = any(matrix.strongest_pair for matrix in record.le_matrix.values())
+    measured = any(matrix.strongest_pair for matrix in record.response_matrix.values())
     for writer in figure_writers(trainer.loggers):
         if record.etf:
             figure = cosine_figure(record.etf, class_names, f"Cosines of class means, step {record.step:,}")
             writer.add_figure(f"{prefix}etf/cosines", figure, record.step)
         if measured:
-            figure = matrix_figure(record.le_matrix, class_names, f"LE matrix, measured up to step {record.step:,}")
+            title = f"LE matrix, measured up to step {record.step:,}"
+            figure = matrix_figure(record.response_matrix, class_names, title)
             writer.add_figure(f"{prefix}le/matrix", figure, record.step)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from le_callback.forecast.bands import MAX_CLASSES, Forecast, clock
-from le_callback.records import PROBE
 from le_callback.similarity import IModel
 from le_callback.trajectory import Trajectory
+from le_callback.values import Source
 
 FIRST_WINDOW = 16
 HORIZON = 4.0  # times the present: the window at which the next figures are due
@@ -55,4 +55,5 @@ def primary_source(trajectory: Trajectory) -> str | None:
     >>> primary_source(Trajectory({}, "step", ("cat", "dog"))) is None
     True
     """
-    return next((name for name in (f"{PROBE}logits", "logits") if name in trajectory.sources), None)
+    preferred = (str(Source("logits", probe=True)), str(Source("logits")))
+    return next((name for name in preferred if name in trajectory.sources), None)

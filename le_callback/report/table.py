@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from le_callback.records import PROBE, Coefficients, Influence, WindowRecord
+from le_callback.elasticity.window_coefficients import WindowCoefficients
+from le_callback.probe.step_response import StepResponse
+from le_callback.records import WindowRecord
 from le_callback.values import Estimate
 
 
@@ -57,10 +59,10 @@ def summary_table(
         f"Local elasticity and separability, {len(class_names)} classes, window of steps {start + 1} to {end}"
         f" ({record.samples:,.0f} samples)",
         "",
-        *_coefficient_rows({k: c for k, c in record.coefficients.items() if PROBE not in k}, record.time_unit),
+        *_coefficient_rows({k: c for k, c in record.coefficients.items() if not c.source.probe}, record.time_unit),
         "",
-        *_probe_rows({k: c for k, c in record.coefficients.items() if PROBE in k}, record.time_unit),
-        *_influence_rows(record.influence),
+        *_probe_rows({k: c for k, c in record.coefficients.items() if c.source.probe}, record.time_unit),
+        *_response_rows(record.step_response),
         *_geometry_rows(record, class_names),
     ]
     if record.regime is not None:
@@ -78,12 +80,12 @@ def summary_table(
     return "\n".join(lines)
 
 
-def _probe_rows(coefficients: Mapping[str, Coefficients], unit: str) -> list[str]:
+def _probe_rows(coefficients: Mapping[str, WindowCoefficients], unit: str) -> list[str]:
     return [*_coefficient_rows(coefficients, unit), ""] if coefficients else []
 
 
-def _coefficient_rows(coefficients: Mapping[str, Coefficients], unit: str) -> list[str]:
-    rows = [["", *(_model_name(key) for key in coefficients)]]
+def _coefficient_rows(coefficients: Mapping[str, WindowCoefficients], unit: str) -> list[str]:
+    rows = [["", *(_model_name(c) for c in coefficients.values())]]
     values = coefficients.values()
     rows += [
         ["A  intra-class, cumulative", *(_number(c.A) for c in values)],
@@ -102,12 +104,12 @@ def _coefficient_rows(coefficients: Mapping[str, Coefficients], unit: str) -> li
     return table
 
 
-def _influence_rows(influence: Mapping[str, Influence]) -> list[str]:
-    if not influence:
+def _response_rows(responses: Mapping[str, StepResponse]) -> list[str]:
+    if not responses:
         return []
-    values = influence.values()
+    values = responses.values()
     rows = [
-        ["", *influence],
+        ["", *responses],
         ["measured, own samples", *(_interval(i.intra) for i in values)],
         ["measured, other classes", *(_interval(i.inter) for i in values)],
         ["measured γ  per step", *(_interval(i.gamma) for i in values)],
@@ -115,9 +117,8 @@ def _influence_rows(influence: Mapping[str, Influence]) -> list[str]:
     return [*_columns(rows), ""]
 
 
-def _model_name(key: str) -> str:
-    model, source = key.split("_", 1)
-    return f"{model}-model, {source.replace('_', ' ')}"
+def _model_name(c: WindowCoefficients) -> str:
+    return f"{c.model}-model, {'probe ' if c.source.probe else ''}{c.source.layer}"
 
 
 def _geometry_rows(record: WindowRecord, class_names: Sequence[str]) -> list[str]:

@@ -10,7 +10,6 @@ from scipy.linalg import expm
 
 from le_callback.elasticity.online import (
     MODES,
-    BoundedSeries,
     CoefficientTracker,
     ModeHistory,
     ModePoint,
@@ -20,6 +19,7 @@ from le_callback.elasticity.online import (
 )
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.similarity import IModel, LModel
+from le_callback.values import BoundedSeries
 
 
 def le_generator(model, K, p, alpha, beta):

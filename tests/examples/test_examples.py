@@ -139,9 +139,9 @@ def test_similar_classes_stand_out():
     """Digits 3 and 4 made similar move each other most; without the blend another pair does."""
     pytest.importorskip("sklearn")
     example = load("similar_classes")
-    blended = example.train((3, 4)).last_record.le_matrix["logits"]
+    blended = example.train((3, 4)).last_record.response_matrix["logits"]
     assert blended.status == "ok"
     assert blended.strongest_pair == (3, 4)
     mutual = (blended.E + blended.E.T)[np.tril_indices(5, -1)]
     assert (blended.E + blended.E.T)[3, 4] > mutual.mean() + mutual.std()
-    assert example.train(None).last_record.le_matrix["logits"].strongest_pair != (3, 4)
+    assert example.train(None).last_record.response_matrix["logits"].strongest_pair != (3, 4)

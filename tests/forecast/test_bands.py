@@ -14,9 +14,10 @@ from le_callback.forecast.futures import Run, fit_run, process_noise
 from le_callback.forecast.futures import simulate as futures
 from le_callback.forecast.growth_laws import continued, elasticity, origins
 from le_callback.forecast.quantities import pairs_of, propagate, squared_gaps
+from le_callback.recorder import SourceTrajectory
 from le_callback.report.fan_chart import fan_chart
 from le_callback.similarity import DirectionModel, GeneralModel
-from le_callback.trajectory import SourceTrajectory, Trajectory
+from le_callback.trajectory import Trajectory
 
 matplotlib.use("Agg")
 

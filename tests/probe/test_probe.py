@@ -14,7 +14,7 @@ from le_callback import LECallback
 from le_callback.capture.labels import LabelReader
 from le_callback.probe.data import gather_probe, probe_batches
 from le_callback.probe.probe import Probe, forward_inputs, undisturbed_randomness, untouched
-from le_callback.probe.step_response import batch_composition, estimate_influence, own_growth
+from le_callback.probe.step_response import batch_composition, estimate_step_response, own_growth
 
 
 class Augmented(Dataset):
@@ -271,19 +271,19 @@ class TestInfluence:
 
         callback = LECallback(probe=(x, y), probe_every_n_steps=4, summary=False)
         trainer(callback, max_epochs=4).fit(Copying(dropout=0), loader())
-        kept = callback.monitor.influence["logits"]._steps
+        kept = callback.monitor.step_response["logits"]._steps
         assert len(kept) == len(observed) == 12
         for (composition, growth), (expected_composition, expected_growth) in zip(kept, observed, strict=True):
             assert composition == pytest.approx(expected_composition.tolist())
             assert growth == pytest.approx(expected_growth.tolist(), rel=1e-3, abs=1e-5)
-        assert math.isfinite(callback.last_record.influence["logits"].gamma.value)
+        assert math.isfinite(callback.last_record.step_response["logits"].gamma.value)
         assert "measured γ" in callback.summary_table()
 
     def test_accumulated_batches_count_together(self):
         callback = LECallback(probe=blobs(30), probe_every_n_steps=2, summary=False)
         trainer(callback, accumulate_grad_batches=3, log_every_n_steps=2).fit(Classifier(), loader())
         _, y = blobs()
-        composition, _ = callback.monitor.influence["features"]._steps[0]  # the first step: batches 1 to 3
+        composition, _ = callback.monitor.step_response["features"]._steps[0]  # the first step: batches 1 to 3
         assert composition == pytest.approx((torch.bincount(y[:24], minlength=3) / 24).tolist())
 
     def test_intervals_cover(self):
@@ -297,7 +297,7 @@ class TestInfluence:
         for _ in range(1000):
             c = rng.multinomial(8, np.full(K, 1 / K), size=M) / 8
             growth = a * c + b * (1 - c) + 0.004 * rng.normal(size=(M, 1)) + 0.004 * rng.normal(size=(M, K))
-            found = estimate_influence(c, growth)
+            found = estimate_step_response(c, growth)
             for i, (e, truth) in enumerate(((found.intra, a), (found.inter, b), (found.gamma, a + (K - 1) * b))):
                 covered[i] += e.low <= truth <= e.high
         assert (covered >= 930).all(), covered
@@ -314,7 +314,7 @@ class TestInfluence:
             after = before + torch.from_numpy(E) @ before
             compositions.append(c)
             growths.append(own_growth(before, after).numpy())
-        found = estimate_influence(np.array(compositions), np.array(growths))
+        found = estimate_step_response(np.array(compositions), np.array(growths))
         centre = (alpha + (K - 1) * beta) / K
         assert found.intra.value == pytest.approx(alpha - centre, rel=1e-6)
         assert found.inter.value == pytest.approx((centre - beta) / (K - 1), rel=1e-6)
@@ -322,13 +322,13 @@ class TestInfluence:
 
     def test_too_few_steps_or_always_the_same_batch(self):
         growth = np.ones((20, 3))
-        assert math.isnan(estimate_influence(np.full((20, 3), 1 / 3), growth).gamma.value)
-        assert math.isnan(estimate_influence(np.eye(3)[[0] * 5], growth[:5]).intra.value)
+        assert math.isnan(estimate_step_response(np.full((20, 3), 1 / 3), growth).gamma.value)
+        assert math.isnan(estimate_step_response(np.eye(3)[[0] * 5], growth[:5]).intra.value)
 
     def test_classes_missing_in_the_probe_are_left_out(self):
         c = np.eye(3)[[0, 1, 2] * 5]
         growth = np.where(np.arange(3) == 2, np.nan, 0.3 * c - 0.1 * (1 - c))
-        assert estimate_influence(c, growth).intra.value == pytest.approx(0.3)
+        assert estimate_step_response(c, growth).intra.value == pytest.approx(0.3)
 
     def test_weights_of_a_batch(self):
         assert batch_composition(torch.tensor([[0.25, 0.75], [1.0, 0.0]]), 2).tolist() == [1.25, 0.75]

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from trainings import Classifier, MemoryLogger, blobs, loader, trainer
 
 from le_callback import LECallback
-from le_callback.probe.response_matrix import MatrixTracker, estimate_measured_matrix, matrix_classes, step_moments
+from le_callback.probe.response_matrix import (
+    ResponseMatrixTracker,
+    estimate_response_matrix,
+    matrix_classes,
+    step_moments,
+)
 from le_callback.report.heatmaps import matrix_figure
 
 K = 5
@@ -59,7 +64,7 @@ def test_planted_matrix_is_recovered_within_its_errors(source):
     for run in range(200):
         E = planted(run)
         truth = E - E.mean(0) if source == "features" else E  # deviations do not know a column's mean
-        found = estimate_measured_matrix(steps_of(E, source, rng), range(K))
+        found = estimate_response_matrix(steps_of(E, source, rng), range(K))
         assert found.status == "ok"
         z.append((found.E - truth) / found.error)
         found_pair += found.strongest_pair == (1, 3)
@@ -77,7 +82,7 @@ def test_chosen_classes_are_a_part_of_the_whole(source):
         E -= E.mean(0)
         E[:, [0, 2, 4]] = 0.0
     steps = steps_of(E, source, np.random.default_rng(1), noise=0.0, classes=chosen)
-    found = estimate_measured_matrix(steps, chosen)
+    found = estimate_response_matrix(steps, chosen)
     truth = E - E.mean(0) if source == "features" else E
     assert found.E == pytest.approx(truth[np.ix_(chosen, chosen)], abs=1e-6)
     assert found.strongest_pair == (3, 1)
@@ -93,7 +98,7 @@ def test_least_squares_by_stacking_all_equations(seed, source):
         step_moments(source, *(torch.from_numpy(a) for a in (c, x, y)))
         for c, x, y in zip(shares, X, after, strict=True)
     ]
-    found = estimate_measured_matrix(steps, range(K))
+    found = estimate_response_matrix(steps, range(K))
     d = np.eye(K) - 1 / K
     for i in range(K):
         rows, response = [], []
@@ -111,7 +116,7 @@ def test_least_squares_by_stacking_all_equations(seed, source):
 
 def test_what_cannot_be_known_is_said():
     one = torch.eye(2)
-    tracker = MatrixTracker("features", (0, 1), 2)
+    tracker = ResponseMatrixTracker("features", (0, 1), 2)
     assert "no step" in tracker.estimate().status
     tracker.add(torch.tensor([0.5, 0.5]), torch.full((2, 2), torch.nan), one)
     assert "lack a class" in tracker.estimate().status
@@ -127,7 +132,7 @@ def test_what_cannot_be_known_is_said():
 
 
 def test_memory_is_bounded():
-    tracker = MatrixTracker("features", tuple(range(64)), 64)
+    tracker = ResponseMatrixTracker("features", tuple(range(64)), 64)
     rng = torch.Generator().manual_seed(0)
     for _ in range(100):
         tracker.add(
@@ -146,13 +151,13 @@ def test_memory_is_bounded():
 
 def test_state():
     rng = torch.Generator().manual_seed(0)
-    one = MatrixTracker("logits", (0, 1, 2), 4)
+    one = ResponseMatrixTracker("logits", (0, 1, 2), 4)
     for _ in range(12):
         one.add(*(torch.rand(n, generator=rng) for n in ((4,), (4, 4), (4, 4))))
-    other = MatrixTracker("logits", (0, 1, 2), 4)
+    other = ResponseMatrixTracker("logits", (0, 1, 2), 4)
     other.load_state_dict(one.state_dict())
     assert np.array_equal(one.estimate().E, other.estimate().E)
-    changed = MatrixTracker("logits", (0, 1), 4)
+    changed = ResponseMatrixTracker("logits", (0, 1), 4)
     changed.load_state_dict(one.state_dict())
     assert changed.estimate().steps == 0
 
@@ -164,10 +169,10 @@ class TestLive:
             probe=blobs(30), probe_every_n_steps=1, matrix_classes=[0, "2"], every_n_steps=8, summary=False
         )
         trainer(callback, max_epochs=4, logger=logger).fit(Classifier(), loader())
-        matrix = callback.last_record.le_matrix["features"]
+        matrix = callback.last_record.response_matrix["features"]
         assert matrix.classes == (0, 2)
         assert matrix.status == "ok"
-        figure = matrix_figure(callback.last_record.le_matrix, ["a", "b", "c"], "title")
+        figure = matrix_figure(callback.last_record.response_matrix, ["a", "b", "c"], "title")
         assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["a", "c"]
         assert "a / c move each other most" in figure.axes[0].get_title()
         assert math.isfinite(matrix.error.sum())

@@ -8,8 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from trainings import Classifier, blobs, loader, trainer
 
 from le_callback import IModel, LECallback, forecast
+from le_callback.recorder import SourceTrajectory
 from le_callback.report.running_forecast import Outlook
-from le_callback.trajectory import SourceTrajectory, Trajectory
+from le_callback.trajectory import Trajectory
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,10 @@ from trainings import CLASSES, Classifier, MemoryLogger, blobs, loader, trainer
 
 from le_callback import IModel, LECallback
 from le_callback.moments.sums import ClassStatistics
+from le_callback.recorder import TrajectoryRecorder
 from le_callback.trainer.timeline import Timeline
-from le_callback.trajectory import Trajectory, TrajectoryRecorder
+from le_callback.trajectory import Trajectory
+from le_callback.values import Source
 
 
 class Decaying(Classifier):
@@ -97,6 +99,9 @@ def test_a_step_is_booked_once():
     assert other.now == 0
 
 
+X = Source("x")
+
+
 class TestTrajectory:
     def test_holds_the_means_of_every_window(self, tmp_path):
         model, callback = Classifier(), LECallback(summary=False, every_n_steps=6, probe=5, class_names=["a", "b", "c"])
@@ -122,26 +127,26 @@ class TestTrajectory:
     def test_stays_within_its_budget(self):
         recorder = TrajectoryRecorder(budget=64 * 4 * (3 * 2 + 2 * 3))
         for t in range(5000):
-            recorder.add("x", float(t), _moments(t))
-        times = recorder.trajectory("step", "abc").sources["x"].times
+            recorder.add(X, float(t), _moments(t))
+        times = recorder.sources()["x"].times
         assert 32 <= len(times) < 64
         assert len(set(np.diff(times))) == 1
         assert times[0] == 0
 
     def test_wide_features_of_many_classes_are_left_out(self):
         recorder = TrajectoryRecorder(budget=31 * 4 * (3 * 2 + 2 * 3))
-        recorder.add("x", 0.0, _moments(0))
-        assert recorder.trajectory("step", "abc").sources == {}
+        recorder.add(X, 0.0, _moments(0))
+        assert recorder.sources() == {}
 
     def test_state_round_trip(self):
         recorder = TrajectoryRecorder()
         for t in range(7):
-            recorder.add("x", float(t), _moments(t))
+            recorder.add(X, float(t), _moments(t))
         again = TrajectoryRecorder()
         again.load_state_dict(recorder.state_dict())
         for r in (recorder, again):
-            r.add("x", 7.0, _moments(7))
-        a, b = (r.trajectory("step", "abc").sources["x"] for r in (recorder, again))
+            r.add(X, 7.0, _moments(7))
+        a, b = (r.sources()["x"] for r in (recorder, again))
         assert np.array_equal(a.means, b.means)
         assert np.array_equal(a.times, b.times)
 

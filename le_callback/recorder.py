@@ -1,0 +1,92 @@
+"""Collects the class means of a run, window by window, within a budget.
+
+K classes, p feature dimensions, T windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from le_callback.moments.sums import ClassStatistics
+from le_callback.values import BoundedSeries, Source
+
+BUDGET_BYTES = 16 * 2**20  # of each source
+MIN_WINDOWS = 32  # a source of which fewer windows fit the budget is left out
+
+_Window = tuple[Tensor, Tensor, Tensor]  # means (K, p), noise (K,), counts (K,)
+
+
+@dataclass(frozen=True)
+class SourceTrajectory:
+    """Class means of one source over time; NaN where a class was not seen in a window.
+
+    Attributes:
+        times: ``(T,)``.
+        means: ``(T, K, p)``.
+        mean_noise: ``(T, K)`` within-class variance over samples: the expected squared error of each mean. A probe's
+            means have no such error, as its samples are always the same; then it is their spread alone.
+        counts: ``(T, K)`` samples.
+    """
+
+    times: NDArray[np.float64]
+    means: NDArray[np.float32]
+    mean_noise: NDArray[np.float32]
+    counts: NDArray[np.float32]
+
+
+@dataclass
+class TrajectoryRecorder:
+    """Collects windows; each source stays within ``budget`` bytes whatever the length of the run."""
+
+    budget: int = BUDGET_BYTES
+    _series: dict[Source, BoundedSeries[_Window]] = field(default_factory=dict)
+
+    def add(self, source: Source, time: float, statistics: ClassStatistics) -> None:
+        """Keep the class moments of a window, if its source fits the budget."""
+        capacity = self.budget // (4 * (statistics.mean.numel() + 2 * len(statistics.weight)))
+        if capacity < MIN_WINDOWS:
+            return
+        series = self._series.setdefault(source, BoundedSeries(capacity))
+        series.capacity = capacity
+        spread = statistics.variance / statistics.weight if source.probe else statistics.mean_noise
+        mean, noise, weight = (x.detach().cpu().float() for x in (statistics.mean, spread, statistics.weight))
+        series.add(time, (mean, noise, weight))
+
+    def sources(self) -> dict[str, SourceTrajectory]:
+        """What was collected so far, by the name of the source."""
+        found = {}
+        for source, series in self._series.items():
+            means, noise, counts = (torch.stack(column).numpy() for column in zip(*series.values, strict=True))
+            found[str(source)] = SourceTrajectory(np.array(series.times), means, noise, counts)
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        return {
+            str(source): {
+                "stride": series.stride,
+                "added": series.added,
+                "times": list(series.times),
+                "windows": [torch.stack(column) for column in zip(*series.values, strict=True)],
+            }
+            for source, series in self._series.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken."""
+        self._series = {
+            Source.parse(name): BoundedSeries(
+                stride=saved["stride"],
+                added=saved["added"],
+                times=list(saved["times"]),
+                values=list(zip(*(column.unbind() for column in saved["windows"]), strict=True)),
+            )
+            for name, saved in state.items()
+        }
