@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from geomnist import CLASSES, GeoMNIST, PaperNet
 
 from le_callback import SeparationMonitor
-from le_callback.moments.sums import ClassStatistics, class_statistics, empty_moments, update_moments
+from le_callback.moments.statistics import ClassStatistics, class_statistics
+from le_callback.moments.sums import empty_moments, update_moments
 from le_callback.monitor import MonitorSettings
 from le_callback.trajectory import Trajectory
 

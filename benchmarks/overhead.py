@@ -33,7 +33,8 @@ sys.path.insert(0, str(ROOT))
 
 from trainings import TRAININGS, clock, measure_share  # noqa: E402
 
-from le_callback.moments.sums import class_statistics, empty_moments, update_moments  # noqa: E402
+from le_callback.moments.statistics import class_statistics  # noqa: E402
+from le_callback.moments.sums import empty_moments, update_moments  # noqa: E402
 from le_callback.moments.window import ClassWindow  # noqa: E402
 from le_callback.monitor import MonitorSettings, SeparationMonitor  # noqa: E402
 from le_callback.report.dashboards import scalars  # noqa: E402

@@ -16,7 +16,8 @@ from le_callback.elasticity.window_coefficients import WindowCoefficients
 from le_callback.forecast.bands import Forecast, forecast
 from le_callback.measures.neural_collapse import etf_angle, etf_angles
 from le_callback.measures.separation import nearest_mean_accuracy, pair_discriminability
-from le_callback.moments.sums import ClassMoments, ClassStatistics
+from le_callback.moments.metric import ClassMoments
+from le_callback.moments.statistics import ClassStatistics
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.notices import DiagnosticWarning
 from le_callback.records import EtfAngles, Separation, WindowRecord

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from le_callback.callback import LECallback
 from le_callback.trainer.namespaces import AnyCallback
+from le_callback.trainer.session import Idle
 
 VARIABLE = "LE_CALLBACK"
 _ON, _OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
@@ -83,5 +84,6 @@ class AddedCallback(LECallback):
         try:
             yield
         except Exception as error:
-            self._release()
-            self._notices.tell("added by the environment, but cannot work here", str(error).rstrip("."))
+            self._session.release()
+            self._session.notices.tell("added by the environment, but cannot work here", str(error).rstrip("."))
+            self._session = Idle({})

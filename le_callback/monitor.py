@@ -13,38 +13,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.elasticity.online import CoefficientTracker, Mode, ModeReading, add_together, read_modes
-from le_callback.elasticity.window_coefficients import WindowCoefficients
-from le_callback.measures.neural_collapse import centred_gram, etf_angles
-from le_callback.measures.separability import linearisation, measure_classes, measure_head
-from le_callback.measures.separation import measure_separation
-from le_callback.measures.spread import Spread, sample_spread
-from le_callback.moments.sums import ClassStatistics, along_direction
+from le_callback.elasticity.live import LayerReading, LiveCoefficients
+from le_callback.errors import require
+from le_callback.measures import MEASURES
+from le_callback.measures.base import SourceWindow
+from le_callback.moments.statistics import ClassStatistics
 from le_callback.moments.window import ClassWindow
-from le_callback.probe.response_matrix import ResponseMatrixTracker, matrix_classes
-from le_callback.probe.step_response import StepResponseTracker
+from le_callback.probe.follower import NoProbe, ProbeFollower
 from le_callback.recorder import TrajectoryRecorder
-from le_callback.records import ClassSeparation, EtfAngles, Regime, Separation, WindowRecord
+from le_callback.records import PRIMARY_MODEL, Regime, WindowRecord
 from le_callback.regime import is_converged, judge_regime, local_tail_index
 from le_callback.similarity import IModel, LEModel, LModel
-from le_callback.values import NAN, Source
+from le_callback.values import Source
 
 MODELS: tuple[tuple[LEModel, str], ...] = ((IModel(), "features"), (IModel(), "logits"), (LModel(), "logits"))
-PRIMARY_MODEL = "I_logits"  # of the verdict, and of γ in the progress bar
-MAX_PAIRED_CLASSES = 1024  # pairwise quantities of more classes are taken on an evenly spaced subset
 
 
 @dataclass(frozen=True)
 class MonitorSettings:
-    """What the estimates depend on. See ``LECallback`` for the meaning."""
+    """What the estimates depend on.
+
+    Attributes:
+        ignore_index: integer label that is left out.
+        smoothing: windows of the local fit whose slope is α, β, γ.
+        identifiability: a mode is identifiable while its squared amplitude exceeds this many times its sampling noise.
+        confidence: coverage of the intervals.
+        probe: whether ``add_probe`` will be called.
+        matrix_classes: of the LE matrix that a probe measures; None takes all, if these are at most 64.
+        time_unit: of the times that ``update`` and ``add_probe`` are given.
+
+    >>> MonitorSettings(smoothing=21).confidence
+    0.95
+    """
 
     ignore_index: int | None = -100
     smoothing: int = 11
     identifiability: float = 3.0
     confidence: float = 0.95
-    probe: bool = False  # whether ``add_probe`` will be called
-    matrix_classes: tuple[int, ...] | None = None  # of the LE matrix; None takes all, if these are at most 64
-    time_unit: str = "step"  # of the times that ``update`` and ``add_probe`` are given
+    probe: bool = False
+    matrix_classes: tuple[int, ...] | None = None
+    time_unit: str = "step"
 
 
 class SeparationMonitor:
@@ -53,6 +61,9 @@ class SeparationMonitor:
     Args:
         num_classes: K.
         settings: what the estimates depend on.
+
+    Raises:
+        ValueError: if ``num_classes`` is below 2.
 
     >>> monitor = SeparationMonitor(num_classes=2)
     >>> x = torch.tensor([[0.0, 1.0], [0.2, 1.0], [1.0, 0.0], [1.0, 0.2]])
@@ -63,32 +74,20 @@ class SeparationMonitor:
     """
 
     def __init__(self, num_classes: int, settings: MonitorSettings | None = None) -> None:
-        if num_classes < 2:
-            raise ValueError(f"Expected argument `num_classes` to be at least 2, but got {num_classes}.")
+        require(num_classes >= 2, "num_classes", num_classes, "at least 2")
         self.num_classes = num_classes
-        self.settings = settings or MonitorSettings()
+        self.settings = s = settings or MonitorSettings()
         self.start_step = 0
         self.windows = 0
         self.skipped: Counter[str] = Counter()
         self.window: ClassWindow | None = None
         self.recorder = TrajectoryRecorder()
         self._time_sum, self._timed = 0.0, 0
-        s = self.settings
-        self.trackers = {
-            f"{model.name}_{source}": CoefficientTracker(
-                model, num_classes, source, s.smoothing, threshold=s.identifiability, confidence=s.confidence
-            )
-            for model, source in _models(s.probe)
-        }
-        sources = ("features", "logits") if s.probe else ()
-        self.step_response = {name: StepResponseTracker(4 * s.smoothing, s.confidence) for name in sources}
-        classes = matrix_classes(s.matrix_classes, num_classes)
-        self.matrix = {name: ResponseMatrixTracker(name, classes, num_classes) for name in sources if classes}
-        self._probe_coefficients = {
-            key: WindowCoefficients.unknown(tracker.model.name, tracker.source, NAN, "the probe was not read yet")
-            for key, tracker in self.trackers.items()
-            if tracker.source.probe
-        }
+        fits = {"smoothing": s.smoothing, "threshold": s.identifiability, "confidence": s.confidence}
+        self._live = LiveCoefficients([(m, Source(layer)) for m, layer in MODELS], num_classes, **fits)
+        self.probe: ProbeFollower | NoProbe = NoProbe()
+        if s.probe:
+            self.probe = ProbeFollower(MODELS, num_classes, s.matrix_classes, **fits)
 
     @property
     def has_samples(self) -> bool:
@@ -115,53 +114,35 @@ class SeparationMonitor:
         if self.window.accepts(batch):
             self.window.update(batch, target)
         else:
-            self.skip("batches whose feature width changed")
+            self.skip("changed_width")
 
-    def skip(self, reason: str, count: int = 1) -> None:
-        """Count something that was left out; ``reason`` completes the sentence 'skipped 3 …'."""
-        self.skipped[reason] += count
+    def skip(self, key: str, count: int = 1) -> None:
+        """Count something that was left out, by its key in ``notices.SKIPPED``."""
+        self.skipped[key] += count
 
     def close(self, step: int) -> WindowRecord:
         """Evaluate the window that ends with optimizer step ``step`` and open the next; synchronises."""
         time = self._window_time(step)
-        statistics = {name: self.window.statistics(name) for name in self.window.moments} if self.window else {}
-        etf: dict[str, EtfAngles] = {}
-        separation: dict[str, Separation] = {}
-        classes: dict[str, ClassSeparation] = {}
-        spread: dict[str, Spread] = {}
-        head = None
-        for name, moments in statistics.items():
-            self.recorder.add(Source(name), time, moments)
-            paired = _paired_classes(moments.seen)
-            if len(paired) >= 2:
-                means = _wide(moments.mean[paired], 2**18)
-                gram = centred_gram(means)
-                etf[name] = etf_angles(means, paired.tolist(), gram)
-                features, labels, chosen, previous = self._rows(name, moments, paired)
-                if len(labels):
-                    spread[name] = sample_spread(features, labels, self.num_classes)
-                rank = spread[name].rank if name in spread else NAN
-                classes[name] = measure_classes(features, labels, chosen, previous, paired.tolist(), rank)
-                separation[name] = measure_separation(features, labels, chosen.mean, classes[name], gram)
-                if name == "logits" and self.window:
-                    head = measure_head(*self.window.samples(name), self.num_classes, paired.tolist())
-        coefficients = self._coefficients(time, self._readings(False, statistics, spread))
+        sources = _read(self.window) if self.window else {}
+        for layer, source in sources.items():
+            self.recorder.add(Source(layer), time, source.statistics)
+        measures = _measure(sources)
+        coefficients = self._live.add(time, _readings(sources, measures))
+        probe = self.probe.findings()
+        features = sources["features"].statistics if sources else None
+        missing = self._count(features)
         record = WindowRecord(
             step=step,
             window=(self.start_step, step),
-            samples=float(statistics["features"].weight.sum()) if statistics else 0.0,
-            missing_classes=self._count(statistics.get("features")),
-            etf=etf,
-            separation=separation,
-            coefficients=coefficients | self._probe_coefficients,
-            step_response={name: tracker.estimate() for name, tracker in self.step_response.items()},
-            response_matrix={name: tracker.estimate() for name, tracker in self.matrix.items()},
+            samples=0.0 if features is None else float(features.weight.sum()),
+            class_samples=() if features is None else tuple(features.weight.tolist()),
+            missing_classes=missing,
+            measures=measures,
+            coefficients=coefficients | dict(probe.coefficients),
+            step_response=probe.step_response,
+            response_matrix=probe.response_matrix,
             skipped=dict(self.skipped),
             time_unit=self.settings.time_unit,
-            class_samples=tuple(statistics["features"].weight.tolist()) if statistics else (),
-            class_separation=classes,
-            head=head,
-            linearisation=linearisation(statistics["logits"].mean) if "logits" in etf else None,
         )
         record = replace(record, regime=self._regime(record))
         if self.window:
@@ -172,9 +153,9 @@ class SeparationMonitor:
         return record
 
     def _regime(self, record: WindowRecord) -> Regime:
-        growth = self.trackers[PRIMARY_MODEL].growth
+        growth = self._live.trackers[PRIMARY_MODEL].growth
         index = local_tail_index(growth.times, growth.values, self.settings.confidence)
-        now = record.coefficients[PRIMARY_MODEL]
+        now = record.primary
         return judge_regime(now.gamma, now.time, index, is_converged(record))
 
     def _window_time(self, step: int) -> float:
@@ -183,88 +164,24 @@ class SeparationMonitor:
 
     def _count(self, statistics: ClassStatistics | None) -> tuple[int, ...]:
         """Book what the window's counters say; returns the classes without samples."""
-        if statistics is None:
+        if statistics is None or self.window is None:
             return tuple(range(self.num_classes))
-        assert self.window is not None
         moments = self.window.moments["features"]
-        for reason, counter in (
-            ("samples with features that are not finite", moments.nonfinite),
-            ("samples with a label outside the classes", moments.mislabelled),
-        ):
+        counters = {"nonfinite_features": moments.nonfinite, "unknown_labels": moments.mislabelled}
+        for key, counter in counters.items():
             if (count := int(counter)) > 0:
-                self.skip(reason, count)
+                self.skip(key, count)
         return tuple((~statistics.seen).nonzero().flatten().tolist())
 
     def add_probe(self, time: float, statistics: Mapping[str, ClassStatistics]) -> None:
-        """Take in a reading of the probe at ``time``; the next record holds its coefficients."""
-        for source, moments in statistics.items():
-            self.recorder.add(Source(source, probe=True), time, moments)
-        self._probe_coefficients = self._coefficients(time, self._readings(True, statistics, {}))
+        """Take in a reading of the probe at ``time``, by layer; the next record holds its coefficients."""
+        for layer, moments in statistics.items():
+            self.recorder.add(Source(layer, probe=True), time, moments)
+        self.probe.add(time, statistics)
 
     def add_step(self, composition: Tensor, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
         """Take in one optimizer step: class weights (K,) of its batch, probe means (K, p) before and after it."""
-        total = composition.sum()
-        if not bool(total > 0):
-            return
-        for source in self.step_response.keys() & before.keys() & after.keys():
-            step = composition / total, before[source], after[source]
-            self.step_response[source].add(*step)
-            if source in self.matrix:
-                self.matrix[source].add(*step)
-
-    def _readings(
-        self,
-        probe: bool,
-        statistics: Mapping[str, ClassStatistics],
-        spread: Mapping[str, Spread],
-    ) -> dict[str, dict[Mode, ModeReading] | None]:
-        """What each model's modes are in this window or reading; ``None`` where the model is not defined."""
-        readings: dict[str, dict[Mode, ModeReading] | None] = {}
-        for key, tracker in self.trackers.items():
-            if tracker.source.probe is not probe:
-                continue
-            model, source = tracker.model, tracker.source.layer
-            moments = statistics.get(source)
-            if moments is None or moments.mean.shape[1] < model.min_dimensions(self.num_classes):
-                readings[key] = None
-                continue
-            noise, dimensions = moments.mean_noise, None
-            if model.class_directions(self.num_classes) is None:
-                dimensions = spread[source].dimensions if source in spread else None
-            elif self.window is not None and not probe:
-                samples, labels = self.window.samples(source)
-                along = model.sample_coordinates(samples, labels).squeeze(1)
-                per_sample = noise / moments.variance  # Σw²/W²
-                noise = along_direction(along, labels, self.num_classes) * per_sample
-            readings[key] = read_modes(model, _wide(moments.mean), _wide(noise), self.num_classes, dimensions)
-        return readings
-
-    def _coefficients(
-        self, time: float, readings: Mapping[str, dict[Mode, ModeReading] | None]
-    ) -> dict[str, WindowCoefficients]:
-        known = {key: reading for key, reading in readings.items() if reading is not None}
-        found = add_together({key: self.trackers[key] for key in known}, time, known)
-        return {key: found[key] if key in found else self._undefined(self.trackers[key], time) for key in readings}
-
-    def _undefined(self, tracker: CoefficientTracker, time: float) -> WindowCoefficients:
-        status = f"needs at least {tracker.model.min_dimensions(self.num_classes)} dimensions"
-        return WindowCoefficients.unknown(tracker.model.name, tracker.source, time, status)
-
-    def _rows(
-        self, source: str, statistics: ClassStatistics, paired: Tensor
-    ) -> tuple[Tensor, Tensor, ClassStatistics, Tensor | None]:
-        """Samples, their rows among the ``paired`` classes, statistics of these, and their means before this window."""
-        assert self.window is not None
-        features, labels = self.window.samples(source)
-        previous = self.window.previous_means(source)
-        if len(paired) < self.num_classes:
-            position = torch.full((self.num_classes,), -1, dtype=torch.long, device=labels.device)
-            position[paired] = torch.arange(len(paired), device=labels.device)
-            labels = position[labels]
-            features, labels = features[labels >= 0], labels[labels >= 0]
-            statistics = ClassStatistics(*(field[paired] for field in statistics))
-            previous = None if previous is None else previous[paired]
-        return features, labels, statistics, previous
+        self.probe.add_step(composition, before, after)
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as CPU tensors and plain values, loadable with ``weights_only=True``."""
@@ -273,47 +190,60 @@ class SeparationMonitor:
             "start_step": self.start_step,
             "windows": self.windows,
             "skipped": dict(self.skipped),
-            "trackers": {name: tracker.state_dict() for name, tracker in self.trackers.items()},
+            "coefficients": self._live.state_dict(),
             "window": self.window.state_dict() if self.window else None,
             "window_time": (self._time_sum, self._timed),
             "trajectory": self.recorder.state_dict(),
-            "step_response": {name: tracker.state_dict() for name, tracker in self.step_response.items()},
-            "response_matrix": {name: tracker.state_dict() for name, tracker in self.matrix.items()},
+            "probe": self.probe.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
-        """Continue where ``state_dict`` was taken, with tensors on ``device``.
+        """Continue where ``state_dict`` was taken, with tensors on ``device``. A probe may have come or gone.
 
         Raises:
             ValueError: if the state belongs to another number of classes.
         """
-        if state["num_classes"] != self.num_classes:
-            raise ValueError(f"Expected a state of {self.num_classes} classes, but got one of {state['num_classes']}.")
+        K = state["num_classes"]
+        require(K == self.num_classes, "state", f"one of {K} classes", f"a state of {self.num_classes} classes")
         self.start_step, self.windows = state["start_step"], state["windows"]
         self.skipped = Counter(state["skipped"])
-        for name in self.trackers.keys() & state["trackers"].keys():  # a probe may have come or gone
-            self.trackers[name].load_state_dict(state["trackers"][name])
+        self._live.load_state_dict(state["coefficients"])
         self._time_sum, self._timed = state["window_time"]
         self.recorder.load_state_dict(state["trajectory"])
-        for name in self.step_response.keys() & state["step_response"].keys():
-            self.step_response[name].load_state_dict(state["step_response"][name])
-        for name in self.matrix.keys() & state["response_matrix"].keys():
-            self.matrix[name].load_state_dict(state["response_matrix"][name])
+        self.probe.load_state_dict(state["probe"])
         window = state["window"]
         self.window = ClassWindow.from_state(window, self.settings.ignore_index, device) if window else None
 
 
-def _models(probe: bool) -> list[tuple[LEModel, Source]]:
-    """Model and source of every tracker."""
-    return [(model, Source(layer, p)) for p in ([False, True] if probe else [False]) for model, layer in MODELS]
+def _read(window: ClassWindow) -> dict[str, SourceWindow]:
+    """What the window holds, by layer."""
+    return {
+        layer: SourceWindow(layer, window.statistics(layer), *window.samples(layer), window.previous_means(layer))
+        for layer in window.moments
+    }
 
 
-def _paired_classes(seen: Tensor) -> Tensor:
-    classes = seen.nonzero().flatten()
-    stride = -(-len(classes) // MAX_PAIRED_CLASSES)
-    return classes[:: max(1, stride)]
+def _measure(sources: Mapping[str, SourceWindow]) -> dict[str, dict[str, Any]]:
+    """All measures of the sources in which at least two classes were seen, by name and layer."""
+    found: dict[str, dict[str, Any]] = {measure.name: {} for measure in MEASURES}
+    for measure in MEASURES:
+        for layer in measure.layers:
+            source = sources.get(layer)
+            if source is not None and len(source.classes) >= 2:
+                value = measure.compute(source)
+                if value is not None:
+                    found[measure.name][layer] = value
+    return found
 
 
-def _wide(x: Tensor, most: int = 2**20) -> Tensor:
-    """Double precision on the host where that is cheap; tensors of more than ``most`` numbers stay where they are."""
-    return x.cpu().double() if x.numel() <= most else x
+def _readings(sources: Mapping[str, SourceWindow], measures: Mapping[str, Any]) -> dict[str, LayerReading]:
+    """What the coefficient trackers need of each layer."""
+    spread = measures["spread"]
+    return {
+        layer: LayerReading(
+            source.statistics,
+            (source.samples, source.sample_labels),
+            spread[layer].dimensions if layer in spread else None,
+        )
+        for layer, source in sources.items()
+    }

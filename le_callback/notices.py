@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from lightning_utilities.core.rank_zero import rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+
+SKIPPED: Mapping[str, str] = {
+    "nonfinite_features": "samples with features that are not finite",
+    "unknown_labels": "samples with a label outside the classes",
+    "changed_width": "batches whose feature width changed",
+    "head_not_called": "batches in which the head was not called",
+    "unusable_labels": "batches without usable labels",
+}
+"""What may be left out of a window, by key: completes the sentence "skipped 3 …"."""
 
 
 class DiagnosticWarning(UserWarning):
@@ -33,6 +42,10 @@ class Notices:
             self._told.add(what)
             rank_zero_warn(f"LECallback: {what}{f' ({detail})' if detail else ''}.", category=DiagnosticWarning)
 
+    def tell_skipped(self, key: str, detail: str = "") -> None:
+        """Warn that something of ``SKIPPED`` was left out, unless that was said before."""
+        self.tell(f"skipped {SKIPPED[key]}", detail)
+
     @contextmanager
     def surviving(self, what: str) -> Iterator[None]:
         """A diagnostic that fails is told once; the training goes on."""
@@ -40,3 +53,8 @@ class Notices:
             yield
         except Exception as error:
             self.tell(what, f"{type(error).__name__}: {error}")
+
+
+def inform(what: str) -> None:
+    """Tell on the first process, as information."""
+    rank_zero_info(f"LECallback: {what}")

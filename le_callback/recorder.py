@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from le_callback.moments.sums import ClassStatistics
+from le_callback.moments.statistics import ClassStatistics
 from le_callback.values import BoundedSeries, Source
 
 BUDGET_BYTES = 16 * 2**20  # of each source

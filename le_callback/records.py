@@ -1,125 +1,125 @@
-"""Frozen records that pass between the stages. Plain numbers: nothing here keeps a graph or a device alive."""
+"""All that one window says, as it passes between the stages. Plain numbers: nothing here keeps a graph or a device alive.
+
+The records of measures, coefficients and probe readings stand beside what makes them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal
 
 from le_callback.elasticity.window_coefficients import WindowCoefficients
+from le_callback.measures import (
+    Discriminability,
+    EffectiveTraining,
+    EtfAngles,
+    HeadMargin,
+    NearestMean,
+    Scatter,
+    Spread,
+)
 from le_callback.probe.response_matrix import ResponseMatrix
 from le_callback.probe.step_response import StepResponse
-from le_callback.values import NAN, Estimate
+from le_callback.values import Estimate
 
-
-def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), NAN)
-
-
-@dataclass(frozen=True)
-class EtfAngles:
-    """Pairwise angles of centred class means, in degrees. ``pair`` are the classes of the smallest angle."""
-
-    mean: float
-    deviation: float  # root mean square of angle − ideal over all pairs
-    smallest: float
-    pair: tuple[int, int]
-    ideal: float  # arccos(−1/(K−1))
-    norm_variation: float  # standard deviation over mean of the norms (equinorm: 0)
-    attainable: bool  # a simplex ETF of K classes needs K ≤ p + 1
-    cosines: NDArray[np.float64]  # (K, K)
-    classes: tuple[int, ...]  # the classes of the rows: those seen in the window
-
-
-@dataclass(frozen=True)
-class Separation:
-    """Measured separability of a window's samples."""
-
-    nearest_mean_accuracy: float  # samples classified with the means of the window before
-    discriminability: float  # smallest over pairs: distance of the means over the deviation along it
-    pair: tuple[int, int] | None  # the classes of the smallest
-    samples: int
-    worst: tuple[tuple[int, int, float], ...] = ()  # the few pairs of smallest discriminability, the smallest first
-
-
-@dataclass(frozen=True)
-class ClassSeparation:
-    """Separability of each class and pair in one window's features. Rows are ``classes``."""
-
-    classes: tuple[int, ...]
-    samples: NDArray[np.float64]  # (K,) that the rest is measured on
-    tried: NDArray[np.float64]  # (K,) samples classified with the means of the window before
-    hits: NDArray[np.float64]  # (K,) of which rightly
-    pairs: NDArray[np.float64]  # (K, K) signed discriminability along the difference of the means before
-    moved: NDArray[np.float64]  # (K,) distance of the mean from that before
-    between: float  # tr Σ_B, mean squared distance of the class means from their centre
-    radius: float  # mean distance of the class means from the mean of the samples
-    scatter: float  # mean squared distance of the samples from their mean, whatever their labels
-    effective_rank: float  # of the samples' covariance C, whatever their labels: (tr C)²/tr C²
-    dead_units: float  # share of the dimensions that are the same for all samples
-
-    @property
-    def accuracy(self) -> NDArray[np.float64]:
-        """Held-out nearest-class-mean accuracy of each class (K,), NaN where nothing was classified."""
-        return _share(self.hits, self.tried)
-
-
-@dataclass(frozen=True)
-class HeadSeparation:
-    """Margins of the classifier head in one window: the logit of the label minus the largest other."""
-
-    margin: float  # mean
-    margin_low: float  # 5 % quantile
-    class_margin: NDArray[np.float64]  # (K,) means
-    tried: NDArray[np.float64]  # (K,) samples
-    hits: NDArray[np.float64]  # (K,) with a positive margin
-    classes: tuple[int, ...]  # rows of ``pairs``
-    pairs: NDArray[np.float64]  # signed discriminability of two classes by the difference of their logits
-
-    @property
-    def accuracy(self) -> NDArray[np.float64]:
-        """Share of each class's samples that the head classified rightly when they were trained on (K,)."""
-        return _share(self.hits, self.tried)
-
-
-@dataclass(frozen=True)
-class Linearisation:
-    """Root mean squares over the classes of what training still pulls and of what a linear model leaves of it."""
-
-    psi: float  # ‖e_k − softmax(X̄_k)‖, the effective training
-    residue: float  # ‖Ψ_k + J_k X̄_k‖
+PRIMARY_MODEL = "I_logits"  # of the verdict, and of γ in the progress bar
 
 
 @dataclass(frozen=True)
 class Regime:
-    """Which side of the separation theorem a run is on now, and why."""
+    """Which side of the separation theorem a run is on now, and why.
+
+    Attributes:
+        name: the verdict.
+        reason: a sentence.
+        t_gamma: t·γ: grows while separating, falls while not.
+        index: local tail index r of γ ~ t^(−r), critical at 1.
+
+    Source: Zhang, Wang, Su 2021, section 3.
+    """
 
     name: Literal["separating", "critical", "not separating", "converged", "not identifiable"]
     reason: str
-    t_gamma: float  # t·γ: grows while separating, falls while not
-    index: Estimate  # local tail index of γ ~ t^(−r), critical at 1
+    t_gamma: float
+    index: Estimate
 
 
 @dataclass(frozen=True)
 class WindowRecord:
-    """All that one window says. Keys: ``features``, ``logits``; models ``I_features``, ``I_logits``, ``L_logits``."""
+    """All that one window says. Sources are ``features`` (what enters the head) and ``logits`` (what leaves it).
+
+    Attributes:
+        step: optimizer step at its end.
+        window: optimizer steps (after, up to).
+        samples: number of samples, or the sum of their weights.
+        class_samples: (K,) of each class.
+        missing_classes: without samples.
+        measures: records by name of the measure and source, see ``le_callback.measures``.
+        coefficients: by model and source: ``I_features``, ``I_logits``, ``L_logits``, and with a probe
+            ``I_probe_features``, ….
+        step_response: by source; empty without a probe.
+        response_matrix: by source; empty without a probe.
+        skipped: what was left out since the start of the run: how many, by the keys of ``notices.SKIPPED``.
+        time_unit: of every time and of every "per" in the coefficients.
+        regime: of the I-model of the logits.
+        alerts: whether the alert of each rule stands; empty where no rules are asked.
+
+    >>> from le_callback import SeparationMonitor
+    >>> SeparationMonitor(num_classes=2).close(step=9).missing_classes
+    (0, 1)
+    """
 
     step: int
-    window: tuple[int, int]  # optimizer steps (after, up to)
+    window: tuple[int, int]
     samples: float
+    class_samples: tuple[float, ...]
     missing_classes: tuple[int, ...]
-    etf: Mapping[str, EtfAngles]
-    separation: Mapping[str, Separation]
+    measures: Mapping[str, Mapping[str, Any]]
     coefficients: Mapping[str, WindowCoefficients]
-    step_response: Mapping[str, StepResponse]  # by source; empty without a probe
-    response_matrix: Mapping[str, ResponseMatrix]  # by source; empty without a probe
-    skipped: Mapping[str, int]  # reason → count since the start of the run
-    time_unit: str  # of every time and of every "per" in the coefficients
-    class_samples: tuple[float, ...] = ()  # (K,) of the window
-    class_separation: Mapping[str, ClassSeparation] = field(default_factory=dict)
-    head: HeadSeparation | None = None
-    linearisation: Linearisation | None = None
-    regime: Regime | None = None  # of the I-model of the logits
+    step_response: Mapping[str, StepResponse]
+    response_matrix: Mapping[str, ResponseMatrix]
+    skipped: Mapping[str, int]
+    time_unit: str
+    regime: Regime | None = None
+    alerts: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def primary(self) -> WindowCoefficients:
+        """The coefficients that the verdict is about: the I-model of the logits of training batches."""
+        return self.coefficients[PRIMARY_MODEL]
+
+    @property
+    def etf(self) -> Mapping[str, EtfAngles]:
+        """Angles of the class means, by source."""
+        return self.measures.get("etf", {})
+
+    @property
+    def nearest_mean(self) -> Mapping[str, NearestMean]:
+        """Held-out accuracy of the nearest class mean, by source."""
+        return self.measures.get("nearest_mean", {})
+
+    @property
+    def discriminability(self) -> Mapping[str, Discriminability]:
+        """Of every pair of classes, by source."""
+        return self.measures.get("discriminability", {})
+
+    @property
+    def scatter(self) -> Mapping[str, Scatter]:
+        """Of classes and samples, by source."""
+        return self.measures.get("scatter", {})
+
+    @property
+    def spread(self) -> Mapping[str, Spread]:
+        """Numbers of directions, by source."""
+        return self.measures.get("spread", {})
+
+    @property
+    def head(self) -> HeadMargin | None:
+        """Margins of the classifier head; None where there are no samples, or fewer logits than classes."""
+        return self.measures.get("head", {}).get("logits")
+
+    @property
+    def effective_training(self) -> EffectiveTraining | None:
+        """How far training still pulls on the class means."""
+        return self.measures.get("effective_training", {}).get("logits")

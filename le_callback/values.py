@@ -1,10 +1,11 @@
-"""Plain values that all rooms share: arrays, numbers with intervals, names of sources, series of bounded length."""
+"""Plain values that all rooms share: arrays, numbers with intervals, sources, series of bounded length, tags."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,3 +95,42 @@ class BoundedSeries(Generic[T]):
         if len(self.times) >= self.capacity:
             self.times, self.values = self.times[::2], self.values[::2]
             self.stride *= 2
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A scalar that loggers, tables and pages are given, and how it is read from a record.
+
+    Attributes:
+        name: the tag; ``{model}``, ``{source}`` or ``{rule}`` in it stands for each of what it is read from.
+        label: short name, for axes.
+        unit: of the value; empty where it has none.
+        meaning: one sentence.
+        look_for: what healthy looks like, and what trouble does.
+        better: whether ``higher`` or ``lower`` values are good, or ``neither``.
+        chart: the values of one chart have this in common.
+        read: from the record that the tag belongs to.
+        essential: whether loggers get it by default; or for which models, sources or rules.
+        interval: whether ``read`` gives an ``Estimate``: then ``<name>_low`` and ``<name>_high`` go with it.
+        per_time: whether the value is per unit of time, which is then in the tag unless it is the optimizer step.
+        row: its row in the table at the end of a run; ``{unit}`` and ``{ideal}`` are filled in. Empty: none.
+        classes: reads the classes that the value is about, which the table names.
+    """
+
+    name: str
+    label: str
+    unit: str
+    meaning: str
+    look_for: str
+    better: Literal["higher", "lower", "neither"]
+    chart: str
+    read: Callable[[Any], float | Estimate]
+    essential: bool | tuple[str, ...] = False
+    interval: bool = False
+    per_time: bool = False
+    row: str = ""
+    classes: Callable[[Any], tuple[int, ...] | None] | None = None
+
+    def is_essential(self, key: str) -> bool:
+        """Whether loggers get it by default for this model, source or rule."""
+        return self.essential if isinstance(self.essential, bool) else key in self.essential

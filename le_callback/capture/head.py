@@ -6,23 +6,18 @@ p feature dimensions (input of the head), K classes (its output).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from le_callback.capture.base import Capture, Captured, check_width, width_fits
 from le_callback.capture.compiled import is_compiled, wrapped_names
 from le_callback.capture.labels import describe
+from le_callback.errors import require_type
+from le_callback.notices import inform
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-class Captured(NamedTuple):
-    """Input and output of the head in one forward pass, detached; the last dimension is features or classes."""
-
-    features: Tensor  # (..., p)
-    logits: Tensor  # (..., K)
 
 
 class Slot:
@@ -44,6 +39,7 @@ class CaptureHook:
         self.name = name
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Overwrite the entry."""
         features = args[0] if args else next(iter(kwargs.values()), None)
         if not isinstance(features, Tensor) or not isinstance(output, Tensor):
             return
@@ -82,7 +78,7 @@ def _stated_count(place: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 2 else None
 
 
-class HeadCapture:
+class HeadCapture(Capture):
     """Watches the classifier head of a module: between ``attach`` and ``detach`` every forward pass fills the slot.
 
     Without a given head all linear-like layers are watched until ``settle`` picks the last one of the forward pass
@@ -119,7 +115,7 @@ class HeadCapture:
     ) -> None:
         self.name: str | None = None
         self._module = module
-        self._num_classes = num_classes
+        super().__init__(num_classes)
         self._ignore_index = ignore_index
         self._slot = Slot()
         self._order: list[str] = []
@@ -135,13 +131,6 @@ class HeadCapture:
         else:
             self.name, found = _find_given(module, head)
             self._watched = {self.name: found}
-
-    @property
-    def num_classes(self) -> int:
-        """K: as given, or the width of the head."""
-        if self._num_classes is not None:
-            return self._num_classes
-        raise RuntimeError("The number of classes is not known before `settle`.")
 
     @property
     def absence(self) -> str:
@@ -174,9 +163,6 @@ class HeadCapture:
     def note_order(self) -> None:
         """Keep the order of the calls so far; for use before a backward pass, where checkpointed layers run again."""
         self._order += [name for name in self._slot.captured if name not in self._order]
-
-    def offer(self, outputs: Any) -> None:
-        """What a training step returned is of no interest where hooks are used."""
 
     def take(self) -> Captured | None:
         """What the head saw last, or ``None`` if it was not called since ``clear``."""
@@ -215,8 +201,8 @@ class HeadCapture:
             )
         self.name = fitting[-1]
         if len(self._handles) > 1 and is_compiled(self._module):
-            rank_zero_info(
-                f"LECallback: found the head `{self.name}` of a compiled model. The hooks of the other layers are"
+            inform(
+                f"found the head `{self.name}` of a compiled model. The hooks of the other layers are"
                 f" removed, which compiles once more; `head={self.name!r}` saves that."
             )
         self._watched = {self.name: self._watched[self.name]}
@@ -232,7 +218,7 @@ class HeadCapture:
         inside = wrapped_names(self._module)
         outermost = {name: m for name, m in layers.items() if name not in inside}
         wanted = self._num_classes or class_count_hint(self._module)
-        fitting = {name: m for name, m in outermost.items() if wanted and _width_fits(_width(m), wanted)}
+        fitting = {name: m for name, m in outermost.items() if wanted and width_fits(_width(m), wanted)}
         return fitting or outermost
 
     def _hint(self) -> int | None:
@@ -246,8 +232,7 @@ def _find_given(module: nn.Module, head: str | nn.Module) -> tuple[str, nn.Modul
             if candidate is head:
                 return name, head
         return type(head).__name__, head
-    if not isinstance(head, str):
-        raise TypeError(f"Expected argument `head` to be a dotted name, a module or None, but got {head!r}.")
+    require_type(isinstance(head, str), "head", head, "a dotted name, a module or None")
     try:
         return head, module.get_submodule(head)
     except AttributeError:
@@ -258,37 +243,14 @@ def _find_given(module: nn.Module, head: str | nn.Module) -> tuple[str, nn.Modul
         ) from None
 
 
-def check_width(what: str, width: int, num_classes: int | None) -> int:
-    """The number of classes of a head that is ``width`` wide.
-
-    Raises:
-        ValueError: if that is not ``num_classes``, or is below 2.
-    """
-    if num_classes is not None and not _width_fits(width, num_classes):
-        raise ValueError(
-            f"Expected the {what} to have `num_classes={num_classes}` outputs, but it has"
-            f" {width}. Correct `num_classes=` or name another head with `head=`."
-        )
-    if num_classes is None and width < 2:
-        raise ValueError(
-            f"The {what} has {width} output. For a binary classifier with one logit pass"
-            " `num_classes=2`; otherwise name the head with `head=`."
-        )
-    return num_classes or width
-
-
 def _width(module: nn.Module) -> int:
     width = getattr(module, "out_channels" if isinstance(module, _CONVOLUTIONS) else "out_features")
     return width if isinstance(width, int) else -1
 
 
-def _width_fits(width: int, num_classes: int) -> bool:
-    return width == num_classes or (width == 1 and num_classes == 2)
-
-
 def _fits(captured: Captured, labels: Tensor, num_classes: int | None, ignore_index: int | None) -> bool:
     lead, width = captured.logits.shape[:-1], captured.logits.shape[-1]
-    if num_classes is not None and not _width_fits(width, num_classes):
+    if num_classes is not None and not width_fits(width, num_classes):
         return False
     if width < 2 and num_classes is None:
         return False
@@ -304,6 +266,3 @@ def _listing(names: Iterator[str] | list[str], limit: int = 12) -> str:
     listed = list(names)
     shown = ", ".join(listed[:limit]) or "none"
     return shown if len(listed) <= limit else f"{shown} and {len(listed) - limit} more"
-
-
-__all__ = ["Captured", "HeadCapture", "check_width", "class_count_hint", "is_linear_like"]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.errors import require
+from le_callback.errors import require_type
 
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
@@ -30,8 +30,8 @@ class LabelReader:
     """
 
     def __init__(self, source: LabelSource = None) -> None:
-        if source is not None and (isinstance(source, bool) or not (isinstance(source, str | int) or callable(source))):
-            raise TypeError(f"Expected argument `label` to be a key, an index, a callable or None, but got {source!r}.")
+        known = source is None or callable(source) or (isinstance(source, str | int) and not isinstance(source, bool))
+        require_type(known, "label", source, "a key, an index, a callable or None")
         self.source = source
 
     def __call__(self, batch: Any) -> Tensor:
@@ -122,39 +122,3 @@ def align(features: Tensor, logits: Tensor, labels: Tensor, num_classes: int) ->
             " `head=`."
         )
     return features.reshape(-1, features.shape[-1]), logits.reshape(-1, logits.shape[-1]), target.to(features.device)
-
-
-def chosen_classes(chosen: Sequence[int | str] | None, names: Sequence[str]) -> tuple[int, ...] | None:
-    """The indices of the classes that the user chose by name or index; ``None`` where nothing was chosen.
-
-    Raises:
-        ValueError: if these are not at least two different classes.
-
-    >>> chosen_classes(["dog", 0], ["cat", "cow", "dog"])
-    (2, 0)
-    """
-    if chosen is None:
-        return None
-    index = {name: k for k, name in enumerate(names)}
-    found = [index.get(c, -1) if isinstance(c, str) else c for c in chosen]
-    right = len(found) >= 2 and len(set(found)) == len(found) and all(0 <= k < len(names) for k in found)
-    require(right, "matrix_classes", list(chosen), f"two or more different classes of {list(names)}")
-    return tuple(found)
-
-
-def resolve_class_names(given: list[str] | None, loader: Any, num_classes: int) -> list[str]:
-    """K names: those given, else ``classes`` of the loader's dataset if it has K of them, else 0, 1, ….
-
-    Raises:
-        ValueError: if the number of given names is not K.
-
-    >>> resolve_class_names(None, None, 3)
-    ['0', '1', '2']
-    """
-    if given is not None:
-        require(len(given) == num_classes, "class_names", given, f"{num_classes} names, one for each class")
-        return given
-    known = getattr(getattr(loader, "dataset", None), "classes", None)
-    if isinstance(known, list | tuple) and len(known) == num_classes:
-        return [str(name) for name in known]
-    return [str(k) for k in range(num_classes)]

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from le_callback.capture.head import Captured, check_width
+from le_callback.capture.base import Capture, Captured, check_width
 from le_callback.capture.labels import describe
 
 
-class OutputsCapture:
+class OutputsCapture(Capture):
     """Has the methods of ``HeadCapture``, but is offered the returned mapping instead of hooking a module.
 
     Args:
@@ -32,16 +32,9 @@ class OutputsCapture:
 
     def __init__(self, keys: tuple[str, str], num_classes: int | None = None) -> None:
         self._keys = keys
-        self._num_classes = num_classes
+        super().__init__(num_classes)
         self._captured: Captured | None = None
         self._refused = "nothing"
-
-    @property
-    def num_classes(self) -> int:
-        """K: as given, or the width of the logits."""
-        if self._num_classes is not None:
-            return self._num_classes
-        raise RuntimeError("The number of classes is not known before `settle`.")
 
     @property
     def absence(self) -> str:
@@ -50,16 +43,6 @@ class OutputsCapture:
             f"`training_step` has to return a dict with a tensor under each of the keys {' and '.join(self._keys)},"
             f" besides the loss, but returned {self._refused}"
         )
-
-    def attach(self) -> None:
-        """There is nothing to hook."""
-
-    def note_order(self) -> None:
-        """There is no order of calls."""
-
-    def detach(self) -> None:
-        """Forget the captures."""
-        self.clear()
 
     def clear(self) -> None:
         """Forget the captures."""

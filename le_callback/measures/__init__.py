@@ -1,1 +1,58 @@
-"""What a window says of its classes: one file a measure."""
+"""What a window says of its classes: one file a measure.
+
+A measure is a pure function of moments or samples, the record it gives, and a ``MEASURE`` entry with its tags. ``base``
+says what it is given, ``geometry`` holds what several share.
+"""
+
+from le_callback.measures import (
+    discriminability,
+    effective_training,
+    head_margin,
+    nearest_mean,
+    neural_collapse,
+    scatter,
+    spread,
+)
+from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.discriminability import (
+    Discriminability,
+    held_out_discriminability,
+    pair_discriminability,
+    score_discriminability,
+)
+from le_callback.measures.effective_training import EffectiveTraining
+from le_callback.measures.head_margin import HeadMargin
+from le_callback.measures.nearest_mean import NearestMean, nearest_mean_accuracy
+from le_callback.measures.neural_collapse import EtfAngles, etf_angle, etf_angles
+from le_callback.measures.scatter import Scatter
+from le_callback.measures.spread import Spread, sample_spread
+
+MEASURES: tuple[Measure, ...] = (
+    neural_collapse.MEASURE,
+    nearest_mean.MEASURE,
+    discriminability.MEASURE,
+    scatter.MEASURE,
+    spread.MEASURE,
+    head_margin.MEASURE,
+    effective_training.MEASURE,
+)
+
+__all__ = [
+    "MEASURES",
+    "Discriminability",
+    "EffectiveTraining",
+    "EtfAngles",
+    "HeadMargin",
+    "Measure",
+    "NearestMean",
+    "Scatter",
+    "SourceWindow",
+    "Spread",
+    "etf_angle",
+    "etf_angles",
+    "held_out_discriminability",
+    "nearest_mean_accuracy",
+    "pair_discriminability",
+    "sample_spread",
+    "score_discriminability",
+]

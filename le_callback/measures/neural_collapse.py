@@ -1,4 +1,4 @@
-"""Neural-collapse measures of class means: the angles of a simplex equiangular tight frame (ETF).
+"""How near the class means are to a simplex equiangular tight frame (ETF), the end of neural collapse.
 
 K classes, p feature dimensions.
 """
@@ -7,13 +7,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from le_callback.records import EtfAngles
+from le_callback.errors import require
+from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.geometry import centred_gram
+from le_callback.values import Tag
 
-BLOCK = 256  # rows of the Gram matrix that are computed at once
+
+@dataclass(frozen=True)
+class EtfAngles:
+    """Pairwise angles of centred class means, in degrees.
+
+    Attributes:
+        mean: of all pairs.
+        deviation: root mean square of angle − ideal over all pairs.
+        smallest: the closest pair.
+        pair: its classes.
+        ideal: arccos(−1/(K−1)).
+        norm_variation: standard deviation over mean of the norms; equinorm: 0.
+        attainable: a simplex ETF of K classes needs K ≤ p + 1.
+        cosines: ``(K, K)``.
+        classes: the classes of the rows: those seen in the window.
+    """
+
+    mean: float
+    deviation: float
+    smallest: float
+    pair: tuple[int, int]
+    ideal: float
+    norm_variation: float
+    attainable: bool
+    cosines: NDArray[np.float64]
+    classes: tuple[int, ...]
 
 
 def etf_angle(num_classes: int) -> float:
@@ -25,40 +56,8 @@ def etf_angle(num_classes: int) -> float:
     >>> round(etf_angle(3), 6)
     120.0
     """
-    if num_classes < 2:
-        raise ValueError(
-            f"Expected argument `num_classes` to be at least 2, but got {num_classes}: one class has no angle."
-        )
+    require(num_classes >= 2, "num_classes", num_classes, "at least 2", "One class has no angle.")
     return math.degrees(math.acos(-1 / (num_classes - 1)))
-
-
-def centre_of(means: Tensor) -> Tensor:
-    """The mean (p,) of class means (K, p), of those without NaN where there are any.
-
-    >>> centre_of(torch.tensor([[1.0], [torch.nan], [4.0]]))
-    tensor([2.5000])
-    """
-    centre = means.mean(0)
-    return means.nanmean(0) if bool(centre.isnan().any()) else centre  # which takes several times as long
-
-
-def centred_gram(means: Tensor) -> Tensor:
-    """Inner products ⟨m_k, m_l⟩ of class means (K, p) about their centre, m_k = X̄_k − avg_j X̄_j, (K, K).
-
-    >>> centred_gram(torch.eye(2))
-    tensor([[ 0.5000, -0.5000],
-            [-0.5000,  0.5000]])
-    """
-    centred = means - centre_of(means)
-    K = len(means)
-    if K <= BLOCK:
-        return centred @ centred.T
-    gram = means.new_empty(K, K)
-    for start in range(0, K, BLOCK):  # it is symmetric: half of it need not be computed
-        block = slice(start, start + BLOCK)
-        torch.mm(centred[block], centred[start:].T, out=gram[block, start:])
-        gram[start + BLOCK :, block] = gram[block, start + BLOCK :].T
-    return gram
 
 
 def etf_angles(means: Tensor, classes: Sequence[int] | None = None, gram: Tensor | None = None) -> EtfAngles:
@@ -100,3 +99,61 @@ def etf_angles(means: Tensor, classes: Sequence[int] | None = None, gram: Tensor
         cosines=cosines.fill_diagonal_(1.0).cpu().double().numpy(),
         classes=names,
     )
+
+
+def _of_window(window: SourceWindow) -> EtfAngles:
+    return etf_angles(window.wide_means, window.classes, window.gram)
+
+
+MEASURE = Measure(
+    "etf",
+    _of_window,
+    (
+        Tag(
+            name="etf/{source}/angle_mean_deg",
+            label="mean angle",
+            unit="°",
+            meaning="Mean angle between two class means about their centre.",
+            look_for="says nothing alone: for K = 3 it is always near 120°",
+            better="neither",
+            chart="angles",
+            read=lambda etf: etf.mean,
+            row="ETF angle (ideal {ideal:.1f}°)",
+        ),
+        Tag(
+            name="etf/{source}/angle_deviation_deg",
+            label="deviation from the ETF",
+            unit="°",
+            meaning="Root mean square over all pairs of their angle minus that of a simplex ETF.",
+            look_for="0° is a simplex ETF (neural collapse)",
+            better="lower",
+            chart="angles",
+            read=lambda etf: etf.deviation,
+            essential=True,
+            row="deviation from it",
+        ),
+        Tag(
+            name="etf/{source}/angle_smallest_deg",
+            label="smallest angle",
+            unit="°",
+            meaning="Angle of the closest pair of class means.",
+            look_for="far below the ideal: these two classes look alike; the heatmap and the table name them",
+            better="higher",
+            chart="angles",
+            read=lambda etf: etf.smallest,
+            row="smallest angle",
+            classes=lambda etf: etf.pair,
+        ),
+        Tag(
+            name="etf/{source}/norm_variation",
+            label="variation of norms",
+            unit="",
+            meaning="Standard deviation over mean of the distances of the class means from their centre.",
+            look_for="0 in an ETF; large where some classes are told apart better than others",
+            better="lower",
+            chart="norms",
+            read=lambda etf: etf.norm_variation,
+            row="variation of norms",
+        ),
+    ),
+)

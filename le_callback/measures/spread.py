@@ -10,14 +10,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from le_callback.measures.base import Measure, SourceWindow
+from le_callback.values import Tag
+
 MIN_SAMPLES, MAX_SAMPLES, SAMPLES_PER_CLASS = 128, 256, 4
 
 
 class Spread(NamedTuple):
-    """Numbers of directions, between 1 and p."""
+    """Numbers of directions, between 1 and p.
 
-    rank: float  # of the samples, whatever their labels: (tr C)²/tr C² of their covariance C; 0 for samples at a point
-    dimensions: float  # of the scatter within classes: (tr Σ)²/tr Σ², corrected for the number of samples
+    Attributes:
+        rank: of the samples, whatever their labels: (tr C)²/tr C² of their covariance C; 0 for samples at a point.
+        dimensions: of the scatter within classes: (tr Σ)²/tr Σ², corrected for the number of samples.
+    """
+
+    rank: float
+    dimensions: float
 
 
 def sample_spread(features: Tensor, labels: Tensor, num_classes: int) -> Spread:
@@ -62,3 +70,25 @@ def _dimensions(trace: float, squares: float, dof: int, p: int) -> float:
     trace, squares = trace / dof, squares / dof**2
     squares -= trace**2 / dof
     return min(max(trace**2 / squares, 1.0), float(p)) if squares > 0 else float(p)
+
+
+def _of_window(window: SourceWindow) -> Spread | None:
+    return sample_spread(window.features, window.labels, window.num_classes) if len(window.labels) else None
+
+
+MEASURE = Measure(
+    "spread",
+    _of_window,
+    (
+        Tag(
+            name="separation/{source}/effective_rank",
+            label="effective rank",
+            unit="directions",
+            meaning="Number of directions that the samples of a window spread over, whatever their labels.",
+            look_for="a sudden fall: features that collapse; in neural collapse it tends to K − 1",
+            better="neither",
+            chart="spread",
+            read=lambda found: found.rank,
+        ),
+    ),
+)

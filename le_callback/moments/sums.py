@@ -1,4 +1,4 @@
-"""Streaming class moments: update, merge, compute. No host synchronisation in the update.
+"""Streaming sums of class moments: update and merge. No host synchronisation in the update.
 
 K classes, p feature dimensions, N samples of an update. All sums are about a reference mean a class (the means of the
 last window), so that the scatter of collapsed classes does not cancel in single precision. Classes without samples are
@@ -7,12 +7,11 @@ masked, never zero.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 
 @dataclass(frozen=True)
@@ -20,30 +19,29 @@ class MomentState:
     """Sums of weighted samples about a reference; the tensors are updated in place.
 
     A sample i has weight w_ik in class k: 1 or 0 for integer labels, the label itself for soft labels.
+
+    Attributes:
+        reference: (K, p) r_k.
+        weight: (K,) Σ_i w_ik.
+        weight_sq: (K,) Σ_i w_ik².
+        sums: (K + 3, p) Σ_i w_ik (x_i − r_k); the last rows take the samples left out and are never read.
+        scatter: (K,) Σ_i w_ik ‖x_i − r_k‖².
+        nonfinite: () samples left out because a feature was NaN, infinite or too large to square.
+        mislabelled: () samples left out because the label was outside 0..K−1.
     """
 
-    reference: Tensor  # (K, p) r_k
-    weight: Tensor  # (K,) Σ_i w_ik
-    weight_sq: Tensor  # (K,) Σ_i w_ik²
-    sums: Tensor  # (K + 3, p) Σ_i w_ik (x_i − r_k); the last rows take the samples left out and are never read
-    scatter: Tensor  # (K,) Σ_i w_ik ‖x_i − r_k‖²
-    nonfinite: Tensor  # () samples left out because a feature was NaN, infinite or too large to square
-    mislabelled: Tensor  # () samples left out because the label was outside 0..K−1
+    reference: Tensor
+    weight: Tensor
+    weight_sq: Tensor
+    sums: Tensor
+    scatter: Tensor
+    nonfinite: Tensor
+    mislabelled: Tensor
 
     @property
     def total(self) -> Tensor:
         """Σ_i w_ik (x_i − r_k), (K, p)."""
         return self.sums[:-SPARE_ROWS]
-
-
-class ClassStatistics(NamedTuple):
-    """Moments of every class. Rows of classes without samples are NaN where ``seen`` is False."""
-
-    seen: Tensor  # (K,) bool
-    weight: Tensor  # (K,) samples (sum of weights)
-    mean: Tensor  # (K, p) X̄_k
-    variance: Tensor  # (K,) tr Σ_k, unbiased; pooled where a class has a single sample
-    mean_noise: Tensor  # (K,) tr Σ_k / n_k, the expected squared error of the mean
 
 
 def empty_moments(reference: Tensor) -> MomentState:
@@ -89,8 +87,8 @@ def update_moments(state: MomentState, features: Tensor, target: Tensor, ignore_
 
     >>> state = empty_moments(torch.zeros(2, 1))
     >>> update_moments(state, torch.tensor([[1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1]))
-    >>> class_statistics(state).mean.flatten()
-    tensor([2., 7.])
+    >>> state.weight, state.total.flatten()
+    (tensor([2., 1.]), tensor([4., 7.]))
     """
     x = features.to(state.sums.dtype)
     if target.ndim == 1:
@@ -188,7 +186,7 @@ def merge_moments(first: MomentState, second: MomentState) -> MomentState:
     >>> a, b = empty_moments(torch.zeros(1, 1)), empty_moments(torch.full((1, 1), 5.0))
     >>> update_moments(a, torch.tensor([[1.0]]), torch.tensor([0]))
     >>> update_moments(b, torch.tensor([[3.0]]), torch.tensor([0]))
-    >>> class_statistics(merge_moments(a, b)).mean.item()
+    >>> merge_moments(a, b).total.item() / 2
     2.0
     """
     shift = second.reference - first.reference
@@ -207,124 +205,8 @@ def merge_moments(first: MomentState, second: MomentState) -> MomentState:
     )
 
 
-def class_statistics(state: MomentState) -> ClassStatistics:
-    """Means, within-class variances and the noise of the means.
-
-    With W = Σw and degrees of freedom W − Σw²/W (n − 1 for integer labels):
-    tr Σ_k = (Σ w‖x − r‖² − ‖Σ w(x − r)‖²/W) / dof, noise of the mean = tr Σ_k · Σw²/W².
-    """
-    seen = state.weight > 0
-    weight = torch.where(seen, state.weight, torch.nan)
-    offset = state.total / weight.unsqueeze(1)
-    squares = (state.scatter - (state.total * offset).sum(1)).clamp(min=0)
-    dof = weight - state.weight_sq / weight
-    has_spread = dof > 1e-3
-    pooled = torch.where(has_spread, squares, 0).sum() / torch.where(has_spread, dof, 0).sum()
-    variance = torch.where(has_spread, squares / dof.clamp(min=1e-3), torch.where(seen, pooled, torch.nan))
-    return ClassStatistics(
-        seen=seen,
-        weight=state.weight,
-        mean=state.reference + offset,
-        variance=variance,
-        mean_noise=variance * state.weight_sq / weight.square(),
-    )
-
-
 def next_reference(state: MomentState) -> Tensor:
     """The reference (K, p) for the next window: this window's means, the old reference for classes without samples."""
     seen = state.weight > 0
     offset = state.total / torch.where(seen, state.weight, 1).unsqueeze(1)
     return state.reference + offset
-
-
-def along_direction(coordinates: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Unbiased variance (K,) of one coordinate (N,) in each class; pooled for a class of one sample, NaN for none.
-
-    >>> along_direction(torch.tensor([1.0, 3.0, 7.0]), torch.tensor([0, 0, 1]), 3)
-    tensor([2., 2., nan])
-    """
-    zeros = coordinates.new_zeros(num_classes)
-    count = zeros.index_add(0, labels, torch.ones_like(coordinates))
-    mean = zeros.index_add(0, labels, coordinates) / count
-    squares = zeros.index_add(0, labels, (coordinates - mean[labels]).square_())
-    dof = count - 1
-    pooled = squares.sum() / dof.clamp(min=0).sum()
-    return torch.where(dof > 0, squares / dof, torch.where(count > 0, pooled, torch.nan))
-
-
-class ClassMoments(Metric):
-    """Class means and within-class scatter as a torchmetrics metric.
-
-    Args:
-        num_classes: K.
-        num_features: p.
-        ignore_index: integer label that is left out.
-        reference: (K, p) means to sum about, when they are known roughly; zero otherwise.
-        kwargs: those of ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: if ``num_classes`` or ``num_features`` is not positive, or ``reference`` has another shape.
-
-    >>> metric = ClassMoments(num_classes=2, num_features=1)
-    >>> metric.update(torch.tensor([[1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1]))
-    >>> metric.compute().mean.flatten()
-    tensor([2., 7.])
-    """
-
-    is_differentiable = False
-    higher_is_better = None
-    full_state_update = False
-
-    reference: Tensor
-    weight: Tensor
-    weight_sq: Tensor
-    sums: Tensor
-    scatter: Tensor
-    nonfinite: Tensor
-    mislabelled: Tensor
-
-    def __init__(
-        self,
-        num_classes: int,
-        num_features: int,
-        ignore_index: int | None = None,
-        reference: Tensor | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        for argument, value in (("num_classes", num_classes), ("num_features", num_features)):
-            if value < 1:
-                raise ValueError(f"Expected argument `{argument}` to be a positive integer, but got {value}.")
-        if reference is None:
-            reference = torch.zeros(num_classes, num_features)
-        elif reference.shape != (num_classes, num_features):
-            raise ValueError(
-                f"Expected argument `reference` to have shape ({num_classes}, {num_features}),"
-                f" but got {tuple(reference.shape)}."
-            )
-        self.ignore_index = ignore_index
-        reference = reference.to(accumulation_dtype(reference.dtype))
-        self.register_buffer("reference", reference)
-        for name, default in _sums(empty_moments(reference)).items():
-            self.add_state(name, default, dist_reduce_fx="sum")
-
-    def update(self, features: Tensor, target: Tensor) -> None:
-        """Add samples: features ``(N, p)`` and labels ``(N,)`` or class weights ``(N, K)``."""
-        update_moments(self._moments(), features, target, self.ignore_index)
-
-    def compute(self) -> ClassStatistics:
-        """The moments of all samples so far."""
-        return class_statistics(self._moments())
-
-    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
-        """Take in the samples of another metric or state; another metric may have another reference."""
-        if isinstance(incoming_state, ClassMoments):
-            incoming_state = _sums(merge_moments(empty_moments(self.reference), incoming_state._moments()))
-        super().merge_state(incoming_state)
-
-    def _moments(self) -> MomentState:
-        return MomentState(**{field.name: getattr(self, field.name) for field in fields(MomentState)})
-
-
-def _sums(state: MomentState) -> dict[str, Tensor]:
-    return {f.name: getattr(state, f.name) for f in fields(state) if f.name != "reference"}

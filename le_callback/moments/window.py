@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from le_callback.moments.statistics import ClassStatistics, class_statistics
 from le_callback.moments.sums import (
-    ClassStatistics,
     MomentState,
     add_deviations,
     class_rows,
-    class_statistics,
     empty_moments,
     initial_reference,
     merge_moments,

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from le_callback.capture.head import HeadCapture
 from le_callback.capture.labels import LabelReader, align
 from le_callback.capture.outputs import OutputsCapture
-from le_callback.moments.sums import ClassStatistics, class_statistics, empty_moments, initial_reference, update_moments
+from le_callback.moments.statistics import ClassStatistics, class_statistics
+from le_callback.moments.sums import empty_moments, initial_reference, update_moments
 from le_callback.probe.data import ProbeData, gather_probe, probe_batches
 from le_callback.probe.step_response import batch_composition
 

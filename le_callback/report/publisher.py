@@ -1,106 +1,85 @@
-"""Hands a window's record to the loggers, the Trainer's metrics and its progress bar."""
+"""Hands what a window says to the loggers, the Trainer's metrics and its progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import Trainer
-from tensorboard.compat.proto.summary_pb2 import Summary
 
-from le_callback.monitor import PRIMARY_MODEL
 from le_callback.records import WindowRecord
-from le_callback.report.dashboards import figure_writers, text_writers
 from le_callback.report.fan_chart import fan_chart
 from le_callback.report.heatmaps import cosine_figure, matrix_figure
-from le_callback.report.running_forecast import Outlook, primary_source
+from le_callback.report.running_forecast import RunningForecast, primary_source
+from le_callback.report.tags import Level, scalars
+from le_callback.report.writers import figure_writers, log_scalars, text_writers
 from le_callback.trajectory import Trajectory
 
-_PLAIN_TENSORBOARD = ("lightning.fabric.loggers.tensorboard", "lightning_fabric.loggers.tensorboard")
 
+class Publisher:
+    """Knows under which names things are told, and to whom.
 
-def publish(trainer: Trainer, metrics: Mapping[str, float]) -> None:
-    """Give ``metrics`` to all loggers, and to ``trainer.callback_metrics`` where other callbacks can monitor them.
-
-    ``self.log`` would be flushed on the Trainer's own log steps only.
+    Args:
+        name: of the callback; goes before every tag and behind γ in the progress bar.
+        level: which tags loggers get; ``trainer.callback_metrics`` hold all of them.
     """
-    step = trainer.fit_loop.epoch_loop._batches_that_stepped
-    for logger in trainer.loggers:
-        log_scalars(logger, metrics, step)
-    values = torch.tensor(list(metrics.values())).unbind()
-    trainer.callback_metrics.update(zip(metrics, values, strict=True))
 
+    def __init__(self, name: str | None = None, level: Level = "essential") -> None:
+        self.prefix = f"{name}/" if name else ""
+        self._symbol = f"γ {name}" if name else "γ"
+        self._level = level
 
-def log_scalars(logger: Any, metrics: Mapping[str, float], step: int) -> None:
-    """What ``logger.log_metrics(metrics, step)`` does; for TensorBoard as one event, which costs a tenth of one a tag.
+    def scalars(self, trainer: Trainer, record: WindowRecord) -> None:
+        """Give the scalars to all loggers, and to ``trainer.callback_metrics`` where other callbacks can monitor them.
 
-    A logger that does something of its own with metrics gets them through its own ``log_metrics``.
+        ``self.log`` would be flushed on the Trainer's own log steps only.
+        """
+        everything = {f"{self.prefix}{tag}": value for tag, value in scalars(record).items()}
+        logged = {f"{self.prefix}{tag}": value for tag, value in scalars(record, self._level).items()}
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        for logger in trainer.loggers:
+            log_scalars(logger, logged, step)
+        values = torch.tensor(list(everything.values())).unbind()
+        trainer.callback_metrics.update(zip(everything, values, strict=True))
 
-    >>> from lightning.pytorch.loggers import CSVLogger
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     logger = CSVLogger(folder)
-    ...     log_scalars(logger, {"loss": 1.0}, step=3)
-    ...     logger.experiment.metrics
-    [{'loss': 1.0, 'step': 3}]
-    """
-    writer = _event_writer(logger)
-    if writer is None:
-        logger.log_metrics(dict(metrics), step=step)
-        return
-    prefix = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if logger._prefix else ""
-    values = [Summary.Value(tag=f"{prefix}{tag}", simple_value=value) for tag, value in metrics.items()]
-    writer.add_summary(Summary(value=values), step)
+    def progress(self, trainer: Trainer, record: WindowRecord) -> None:
+        """Put γ into the progress bar."""
+        trainer.progress_bar_metrics[self._symbol] = record.primary.gamma.value
 
-
-def _event_writer(logger: Any) -> Any:
-    """The open event file of a logger that writes metrics as Lightning's TensorBoardLogger does, else ``None``."""
-    if getattr(type(logger).log_metrics, "__module__", None) not in _PLAIN_TENSORBOARD:
-        return None
-    writer = logger.experiment
-    return writer.file_writer if type(writer).__module__ == "torch.utils.tensorboard.writer" else None
-
-
-def show_progress(trainer: Trainer, record: WindowRecord, name: str | None = None) -> None:
-    """Put γ into the progress bar, as ``γ`` or ``γ <name>``."""
-    trainer.progress_bar_metrics[f"γ {name}" if name else "γ"] = record.coefficients[PRIMARY_MODEL].gamma.value
-
-
-def tell_regime(trainer: Trainer, record: WindowRecord, prefix: str = "") -> None:
-    """Give the verdict as text to those loggers that take text."""
-    if record.regime is not None:
+    def text(self, trainer: Trainer, tag: str, text: str, step: int) -> None:
+        """Give a text to those loggers that take text."""
         for writer in text_writers(trainer.loggers):
-            writer.add_text(
-                f"{prefix}separation/regime", f"**{record.regime.name}**: {record.regime.reason}", record.step
-            )
+            writer.add_text(f"{self.prefix}{tag}", text, step)
 
+    def verdict(self, trainer: Trainer, record: WindowRecord) -> None:
+        """Give the verdict as text."""
+        if record.regime is not None:
+            text = f"**{record.regime.name}**: {record.regime.reason}"
+            self.text(trainer, "separation/regime", text, record.step)
 
-def draw(trainer: Trainer, record: WindowRecord, class_names: Sequence[str], prefix: str = "") -> None:
-    """Give the figures of ``record`` to those loggers that take figures; ``prefix`` goes before their tags."""
-    measured = any(matrix.strongest_pair for matrix in record.response_matrix.values())
-    for writer in figure_writers(trainer.loggers):
-        if record.etf:
-            figure = cosine_figure(record.etf, class_names, f"Cosines of class means, step {record.step:,}")
-            writer.add_figure(f"{prefix}etf/cosines", figure, record.step)
-        if measured:
-            title = f"LE matrix, measured up to step {record.step:,}"
-            figure = matrix_figure(record.response_matrix, class_names, title)
-            writer.add_figure(f"{prefix}le/matrix", figure, record.step)
+    def heatmaps(self, trainer: Trainer, record: WindowRecord, class_names: Sequence[str]) -> None:
+        """Give the figures of a window to those loggers that take figures."""
+        measured = any(matrix.strongest_pair for matrix in record.response_matrix.values())
+        for writer in figure_writers(trainer.loggers):
+            if record.etf:
+                figure = cosine_figure(record.etf, class_names, f"Cosines of class means, step {record.step:,}")
+                writer.add_figure(f"{self.prefix}etf/cosines", figure, record.step)
+            if measured:
+                title = f"LE matrix, measured up to step {record.step:,}"
+                figure = matrix_figure(record.response_matrix, class_names, title)
+                writer.add_figure(f"{self.prefix}le/matrix", figure, record.step)
 
+    def forecast(self, trainer: Trainer, running: RunningForecast, trajectory: Trajectory, step: int) -> None:
+        """Give the latest forecast, and the one before with what came since, as figures and text.
 
-def draw_forecast(trainer: Trainer, outlook: Outlook, trajectory: Trajectory, step: int, prefix: str = "") -> None:
-    """Give the latest forecast, and the one before with what came since, to those loggers that take figures or text.
-
-    The latest is ``le/forecast``; the one before, of which most is known by now, ``le/forecast_checked``.
-    """
-    source = primary_source(trajectory)
-    if source is None or outlook.latest is None:
-        return
-    truth = trajectory.sources[source]
-    for tag, forecast in (("le/forecast", outlook.latest), ("le/forecast_checked", outlook.previous)):
-        if forecast is not None:
-            for writer in figure_writers(trainer.loggers):
-                writer.add_figure(f"{prefix}{tag}", fan_chart(forecast, truth), step)
-    for writer in text_writers(trainer.loggers):
-        writer.add_text(f"{prefix}separation/forecast", outlook.sentence(), step)
+        The latest is ``le/forecast``; the one before, of which most is known by now, ``le/forecast_checked``.
+        """
+        source = primary_source(trajectory)
+        if source is None or running.latest is None:
+            return
+        truth = trajectory.sources[source]
+        for tag, forecast in (("le/forecast", running.latest), ("le/forecast_checked", running.previous)):
+            if forecast is not None:
+                for writer in figure_writers(trainer.loggers):
+                    writer.add_figure(f"{self.prefix}{tag}", fan_chart(forecast, truth), step)
+        self.text(trainer, "separation/forecast", running.sentence(), step)

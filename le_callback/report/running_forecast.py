@@ -11,7 +11,7 @@ FIRST_WINDOW = 16
 HORIZON = 4.0  # times the present: the window at which the next figures are due
 
 
-class Outlook:
+class RunningForecast:
     """Keeps the latest forecast, and the one before that the truth has overtaken.
 
     The primary model is continued: the I-model of the logits, on the probe where there is one. Everything is computed

@@ -1,27 +1,35 @@
-"""The table that a run ends with."""
+"""The table that a run ends with; its rows are those of the registry of tags."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from le_callback.elasticity.window_coefficients import WindowCoefficients
-from le_callback.probe.step_response import StepResponse
+from le_callback.notices import SKIPPED
 from le_callback.records import WindowRecord
-from le_callback.values import Estimate
+from le_callback.report.tags import COEFFICIENTS, GROUPS, STEP_RESPONSE
+from le_callback.values import Estimate, Tag
 
 
 @dataclass(frozen=True)
 class OwnCost:
-    """Time that the callback took, on the host."""
+    """Time that the callback took, on the host.
+
+    Attributes:
+        steps: training steps.
+        update_seconds, window_seconds, figure_seconds, probe_seconds: for updates, windows, figures and the probe.
+        training_seconds: all training steps, those of the callback included.
+    """
 
     steps: int
     update_seconds: float
     window_seconds: float
     figure_seconds: float
     probe_seconds: float
-    training_seconds: float  # all training steps, those of the callback included
+    training_seconds: float
 
     @property
     def share(self) -> float:
@@ -48,7 +56,12 @@ def summary_table(
 ) -> str:
     """What the last window says about local elasticity, geometry and separability, as text.
 
-    With ``alerts`` so far and the sentence of the latest ``forecast``.
+    Args:
+        record: of the window.
+        class_names: (K,).
+        cost: own time.
+        alerts: those raised so far.
+        forecast: sentence of the latest forecast.
 
     >>> from le_callback.monitor import SeparationMonitor
     >>> print(summary_table(SeparationMonitor(num_classes=2).close(step=9), ["cat", "dog"]).splitlines()[0])
@@ -59,12 +72,12 @@ def summary_table(
         f"Local elasticity and separability, {len(class_names)} classes, window of steps {start + 1} to {end}"
         f" ({record.samples:,.0f} samples)",
         "",
-        *_coefficient_rows({k: c for k, c in record.coefficients.items() if not c.source.probe}, record.time_unit),
-        "",
-        *_probe_rows({k: c for k, c in record.coefficients.items() if c.source.probe}, record.time_unit),
-        *_response_rows(record.step_response),
-        *_geometry_rows(record, class_names),
     ]
+    for probe in (False, True):
+        of_source = {_model_name(c): c for c in record.coefficients.values() if c.source.probe is probe}
+        lines += _coefficient_rows(of_source, record.time_unit)
+    lines += _response_rows(record)
+    lines += _geometry_rows(record, class_names)
     if record.regime is not None:
         lines.append(f"Verdict: {record.regime.name}. {record.regime.reason[:1].upper()}{record.regime.reason[1:]}")
     if forecast:
@@ -74,82 +87,72 @@ def summary_table(
         names = ", ".join(class_names[k] for k in record.missing_classes[:8])
         more = len(record.missing_classes) - 8
         lines.append(f"No samples in this window: {names}{f' and {more} more' if more > 0 else ''}")
-    lines += [f"Skipped {count:,} {reason}" for reason, count in record.skipped.items()]
+    lines += [f"Skipped {count:,} {SKIPPED[key]}" for key, count in record.skipped.items()]
     if cost is not None and cost.steps:
         lines.append(f"Own time: {cost}")
     return "\n".join(lines)
 
 
-def _probe_rows(coefficients: Mapping[str, WindowCoefficients], unit: str) -> list[str]:
-    return [*_coefficient_rows(coefficients, unit), ""] if coefficients else []
-
-
 def _coefficient_rows(coefficients: Mapping[str, WindowCoefficients], unit: str) -> list[str]:
-    rows = [["", *(_model_name(c) for c in coefficients.values())]]
-    values = coefficients.values()
-    rows += [
-        ["A  intra-class, cumulative", *(_number(c.A) for c in values)],
-        ["B  inter-class, cumulative", *(_number(c.B) for c in values)],
-        [f"α  per {unit}", *(_interval(c.alpha) for c in values)],
-        [f"β  per {unit}", *(_interval(c.beta) for c in values)],
-        [f"γ = α − β  per {unit}", *(_interval(c.gamma) for c in values)],
-        ["tail index of A", *(_number(c.tail_A) for c in values)],
-        ["tail index of B", *(_number(c.tail_B) for c in values)],
-        ["tail index of γ", *(_number(c.tail_gamma) for c in values)],
-        ["reference time of A, B", *(_time(c.reference_time, unit) for c in values)],
-        ["reference time of γ", *(_time(c.gamma_reference_time, unit) for c in values)],
-    ]
-    table = _columns(rows)
-    table += [f"{model}: {c.status}" for model, c in coefficients.items() if c.status != "ok"]
-    return table
-
-
-def _response_rows(responses: Mapping[str, StepResponse]) -> list[str]:
-    if not responses:
+    if not coefficients:
         return []
-    values = responses.values()
-    rows = [
-        ["", *responses],
-        ["measured, own samples", *(_interval(i.intra) for i in values)],
-        ["measured, other classes", *(_interval(i.inter) for i in values)],
-        ["measured γ  per step", *(_interval(i.gamma) for i in values)],
-    ]
-    return [*_columns(rows), ""]
+    values = coefficients.values()
+    rows = [["", *coefficients], *_tag_rows(COEFFICIENTS.tags, list(values), unit=unit)]
+    rows.append(["reference time of A, B", *(_time(c.reference_time, unit) for c in values)])
+    rows.append(["reference time of γ", *(_time(c.gamma_reference_time, unit) for c in values)])
+    return [*_columns(rows), *(f"{name}: {c.status}" for name, c in coefficients.items() if c.status != "ok"), ""]
 
 
 def _model_name(c: WindowCoefficients) -> str:
     return f"{c.model}-model, {'probe ' if c.source.probe else ''}{c.source.layer}"
 
 
+def _response_rows(record: WindowRecord) -> list[str]:
+    if not record.step_response:
+        return []
+    rows = _tag_rows(STEP_RESPONSE.tags, list(record.step_response.values()), unit=record.time_unit)
+    return [*_columns([["", *record.step_response], *rows]), ""]
+
+
 def _geometry_rows(record: WindowRecord, class_names: Sequence[str]) -> list[str]:
-    sources = list(record.etf)
-    if not sources:
+    layers = list(record.etf)
+    if not layers:
         return ["No two classes with samples in this window: no angles, no separability."]
-    etf, separation = record.etf, record.separation
-    ideal = next(iter(etf.values())).ideal
-    rows = [
-        ["", *sources],
-        [f"ETF angle (ideal {ideal:.1f}°)", *(f"{etf[s].mean:.1f}° ± {etf[s].deviation:.1f}°" for s in sources)],
-        ["smallest angle", *(f"{etf[s].smallest:.1f}°  {_pair(etf[s].pair, class_names)}" for s in sources)],
-        ["variation of norms", *(_number(etf[s].norm_variation) for s in sources)],
-        [
-            "smallest discriminability",
-            *(f"{_number(separation[s].discriminability)}  {_pair(separation[s].pair, class_names)}" for s in sources),
-        ],
-        ["nearest-class-mean accuracy", *(_number(separation[s].nearest_mean_accuracy) for s in sources)],
+    ideal = record.etf[layers[0]].ideal
+    rows = [["", *layers]]
+    for group in GROUPS:
+        subjects = group.subjects(record)
+        if set(layers) <= subjects.keys() and group is not STEP_RESPONSE:
+            rows += _tag_rows(group.tags, [subjects[layer] for layer in layers], class_names, ideal=ideal)
+    few = [f"{k}: too few dimensions for a simplex ETF of all classes" for k in layers if not record.etf[k].attainable]
+    return [*_columns(rows), *few]
+
+
+def _tag_rows(
+    tags: Sequence[Tag], subjects: Sequence[Any], class_names: Sequence[str] = (), **context: Any
+) -> list[list[str]]:
+    """A row for each tag that has one, a cell for each of the records that it is read from."""
+    return [
+        [tag.row.format(**context), *(_cell(tag, subject, class_names) for subject in subjects)]
+        for tag in tags
+        if tag.row
     ]
-    table = _columns(rows)
-    table += [f"{s}: too few dimensions for a simplex ETF of all classes" for s in sources if not etf[s].attainable]
-    return table
+
+
+def _cell(tag: Tag, subject: Any, class_names: Sequence[str]) -> str:
+    value = math.nan if subject is None else tag.read(subject)
+    if isinstance(value, Estimate):
+        return _interval(value)
+    text = f"{value:.1f}°" if tag.unit == "°" else _number(value)
+    if tag.classes is None:
+        return text
+    classes = None if subject is None else tag.classes(subject)
+    return f"{text}  {' / '.join(class_names[k] for k in classes or ())}"
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _pair(pair: tuple[int, int] | None, class_names: Sequence[str]) -> str:
-    return "" if pair is None else f"{class_names[pair[0]]} / {class_names[pair[1]]}"
 
 
 def _number(value: float) -> str:

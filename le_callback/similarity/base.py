@@ -41,12 +41,14 @@ class LEModel(ABC):
     Attributes:
         name: short name, used in tags: ``"I"``, ``"L"``.
         couples_dimensions: whether H mixes feature dimensions; without it each dimension is a system of its own.
+        has_directions: whether each class pulls along one direction, so that it has a single coordinate.
 
     Source: Zhang, Wang, Su 2021, section 2: M = (E ⊗ P) ∘ H.
     """
 
     name: str
     couples_dimensions: bool = True
+    has_directions: bool = False
 
     @abstractmethod
     def min_dimensions(self, num_classes: int) -> int:

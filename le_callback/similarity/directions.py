@@ -29,6 +29,7 @@ class LModel(LEModel):
     """
 
     name: str = "L"
+    has_directions = True
 
     @override
     def min_dimensions(self, num_classes: int) -> int:
@@ -88,6 +89,7 @@ class DirectionModel(LEModel):
 
     directions: Tensor = field(repr=False)
     name: str = "direction"
+    has_directions = True
 
     def __post_init__(self) -> None:
         d = self.directions

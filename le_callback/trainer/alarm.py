@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning_utilities.core.rank_zero import rank_zero_warn
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from le_callback.alerts.alert import Alert
+from le_callback.alerts.alert import Alert, describe
 from le_callback.alerts.book import AlertBook, default_rules, rule_name
 from le_callback.errors import require
 from le_callback.notices import Notices
 from le_callback.records import WindowRecord
-from le_callback.report.dashboards import text_writers
+from le_callback.report.publisher import Publisher
 
 OnAlert = Literal["warn", "stop", "raise"] | Callable[[Alert], None]
 
@@ -32,28 +32,25 @@ class SeparabilityError(RuntimeError):
         self.alert = alert
 
 
-def describe(alert: Alert, class_names: Sequence[str]) -> str:
-    """One paragraph: rule, step, classes by name, cause and advice.
+class Actions:
+    """What follows an alert, besides that it is told.
 
-    >>> describe(Alert("PairMerging", 200, (0, 1), "They merge.", "Look.", 0.1, 1.0, 0.001), ["cat", "dog"])
-    'PairMerging at step 200 (cat, dog): They merge. Look.'
+    Args:
+        on_alert: ``warn``, ``stop`` (the Trainer stops after this step), ``raise`` (``SeparabilityError``) or a
+            callable of the alert.
+        checkpoint: folder of the checkpoints that are saved on an alert; ``None`` for none.
+        notify: addresses of webhooks and chat services, as the library Apprise understands them.
+
+    Raises:
+        ValueError: if ``on_alert`` is none of these, or ``notify`` is given and Apprise is not installed.
     """
-    names = ", ".join(class_names[k] if k < len(class_names) else str(k) for k in alert.classes)
-    where = f" ({names})" if names else ""
-    return f"{alert.rule} at step {alert.step:,}{where}: {_named(alert.cause, class_names)} {alert.advice}"
 
-
-_CLASSES = re.compile(r"\b[Cc]lass(?:es)? \d+(?:(?:, | and )\d+)*")
-
-
-def _named(cause: str, class_names: Sequence[str]) -> str:
-    """Rules know classes by index, ``classes 2 and 3``; users know them by name."""
-
-    def name(found: re.Match[str]) -> str:
-        k = int(found[0])
-        return class_names[k] if k < len(class_names) else found[0]
-
-    return _CLASSES.sub(lambda found: re.sub(r"\d+", name, found[0]), cause)
+    def __init__(self, on_alert: OnAlert, checkpoint: str | Path | None, notify: Sequence[str]) -> None:
+        known = callable(on_alert) or on_alert in ("warn", "stop", "raise")
+        require(known, "on_alert", on_alert, "one of 'warn', 'stop', 'raise', or a callable of the alert")
+        self.on_alert = on_alert
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.send = _messenger(notify) if notify else _send_nothing
 
 
 class Alarm:
@@ -61,32 +58,17 @@ class Alarm:
 
     Args:
         rules: True for the default rules, False for none, or rules.
-        on_alert: ``warn``, ``stop`` (the Trainer stops after this step), ``raise`` (``SeparabilityError``) or a
-            callable of the alert.
-        checkpoint: folder of the checkpoints that are saved on an alert; ``None`` for none.
-        notify: addresses of webhooks and chat services, as the library Apprise understands them.
+        actions: what follows an alert.
+        publisher: where it is written.
         notices: where failing actions are told.
-
-    Raises:
-        ValueError: if ``on_alert`` is none of these, or ``notify`` is given and Apprise is not installed.
     """
 
     def __init__(
-        self,
-        rules: bool | Sequence[Callable[..., Any]],
-        on_alert: OnAlert,
-        checkpoint: str | Path | None,
-        notify: Sequence[str],
-        notices: Notices,
+        self, rules: bool | Sequence[Callable[..., Any]], actions: Actions, publisher: Publisher, notices: Notices
     ) -> None:
-        known = callable(on_alert) or on_alert in ("warn", "stop", "raise")
-        require(known, "on_alert", on_alert, "one of 'warn', 'stop', 'raise', or a callable of the alert")
-        self._on_alert = on_alert
-        self._checkpoint = None if checkpoint is None else Path(checkpoint)
-        self._notices = notices
-        self._messenger = _messenger(notify) if notify else None
         self.book = AlertBook(default_rules() if rules is True else list(rules or ()))
         self.raised: list[Alert] = []
+        self._actions, self._publisher, self._notices = actions, publisher, notices
 
     def add(self, record: WindowRecord) -> list[Alert]:
         """The alerts that are new with this record."""
@@ -96,36 +78,38 @@ class Alarm:
         self.raised += new
         return new
 
-    def metrics(self) -> dict[str, float]:
-        """1 for each rule whose alert stands, else 0, by tag ``alerts/<rule>``."""
-        return {f"alerts/{rule_name(r)}": float(rule_name(r) in self.book.standing) for r in self.book.rules}
+    def standing(self) -> dict[str, bool]:
+        """Whether the alert of each rule stands."""
+        return {rule_name(rule): rule_name(rule) in self.book.standing for rule in self.book.rules}
 
-    def act(self, trainer: Any, alerts: Sequence[Alert], class_names: Sequence[str], prefix: str = "") -> None:
+    def act(self, trainer: Trainer, alerts: Sequence[Alert], class_names: Sequence[str]) -> None:
         """Tell, save and notify; stops or raises at last. An action that fails is told once.
 
         Raises:
             SeparabilityError: with ``on_alert="raise"``.
         """
+        actions = self._actions
         texts = [describe(alert, class_names) for alert in alerts]
         for alert, text in zip(alerts, texts, strict=True):
-            rank_zero_warn(f"LECallback: {text}", category=SeparabilityWarning)
-            with self._notices.surviving("an alert could not be written to a logger"):
-                if trainer.is_global_zero:
-                    for writer in text_writers(trainer.loggers):
-                        writer.add_text(f"{prefix}alerts", text, alert.step)
-            with self._notices.surviving("an alert could not be sent"):
-                if trainer.is_global_zero and self._messenger is not None:
-                    self._messenger(f"{prefix}{alert.rule}", text)
+            self._tell(trainer, alert, text)
             with self._notices.surviving("the checkpoint of an alert could not be saved"):
-                if self._checkpoint is not None:
-                    trainer.save_checkpoint(self._checkpoint / f"{alert.rule}-step={alert.step}.ckpt")
-            if callable(self._on_alert):
-                with self._notices.surviving("the action `on_alert` failed"):
-                    self._on_alert(alert)
-        if alerts and self._on_alert == "stop":
+                if actions.checkpoint is not None:
+                    trainer.save_checkpoint(actions.checkpoint / f"{alert.rule}-step={alert.step}.ckpt")
+            with self._notices.surviving("the action `on_alert` failed"):
+                if callable(actions.on_alert):
+                    actions.on_alert(alert)
+        if alerts and actions.on_alert == "stop":
             trainer.should_stop = True
-        if alerts and self._on_alert == "raise":
+        if alerts and actions.on_alert == "raise":
             raise SeparabilityError(alerts[0], texts[0])
+
+    def _tell(self, trainer: Trainer, alert: Alert, text: str) -> None:
+        rank_zero_warn(f"LECallback: {text}", category=SeparabilityWarning)
+        if trainer.is_global_zero:
+            with self._notices.surviving("an alert could not be written to a logger"):
+                self._publisher.text(trainer, "alerts", text, alert.step)
+            with self._notices.surviving("an alert could not be sent"):
+                self._actions.send(f"{self._publisher.prefix}{alert.rule}", text)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values."""
@@ -135,6 +119,10 @@ class Alarm:
         """Continue where ``state_dict`` was taken: an alert that stood is not raised again."""
         if state:
             self.book.load_state_dict(state)
+
+
+def _send_nothing(title: str, text: str) -> None:
+    """Nobody asked to be notified."""
 
 
 def _messenger(addresses: Sequence[str]) -> Callable[[str, str], None]:

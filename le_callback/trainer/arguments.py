@@ -1,56 +1,97 @@
-"""Refuses configurations that make no sense, before anything runs."""
+"""The arguments of ``LECallback``, checked before anything runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from le_callback.errors import require
-from le_callback.trainer.timeline import UNITS
+from le_callback.capture.labels import LabelReader, LabelSource
+from le_callback.errors import require, require_type
+from le_callback.monitor import MonitorSettings
+from le_callback.probe.data import ProbeData
+from le_callback.probe.probe import Forward
+from le_callback.report.tags import LEVELS, Level
+from le_callback.trainer.alarm import Actions
+from le_callback.trainer.timeline import UNITS, TimeAxis
+
+Outputs = tuple[str, str]
 
 
-def check_arguments(
-    *,
-    head: Any,
-    num_classes: int | None,
-    every_n_steps: int | None,
-    smoothing: int,
-    identifiability: float,
-    confidence: float,
-    time_axis: str,
-    probe: Any,
-    probe_every_n_steps: int | None,
-    name: Any,
-    outputs: Any,
-) -> None:
-    """Check the arguments of ``LECallback``, which explains them.
+@dataclass(frozen=True)
+class Arguments:
+    """What the user asked for; ``LECallback`` explains each.
 
     Raises:
         ValueError: if one is out of its range.
         TypeError: if one has the wrong type.
     """
-    require(num_classes is None or num_classes >= 2, "num_classes", num_classes, "at least 2")
-    require(every_n_steps is None or every_n_steps >= 1, "every_n_steps", every_n_steps, "at least 1")
-    require(smoothing >= 4, "smoothing", smoothing, "at least 4 windows, so that a quadratic has a residual")
-    require(identifiability > 1, "identifiability", identifiability, "above 1")
-    require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
-    require(time_axis in UNITS, "time_axis", time_axis, f"one of {', '.join(UNITS)}")
-    positive = probe_every_n_steps is None or probe_every_n_steps >= 1
-    require(positive, "probe_every_n_steps", probe_every_n_steps, "at least 1")
-    require(not isinstance(probe, int) or probe >= 1, "probe", probe, "at least 1 sample of each class")
-    if head is not None and not isinstance(head, str | nn.Module):
-        raise TypeError(f"Expected argument `head` to be a dotted name, a module or None, but got {head!r}.")
-    if name is not None:
-        if not isinstance(name, str):
-            raise TypeError(f"Expected argument `name` to be a string or None, but got {name!r}.")
-        require(name != "" and name == name.strip("/ "), "name", name, "text that neither is empty nor ends in a slash")
-    if outputs is not None:
-        keys = isinstance(outputs, Sequence) and not isinstance(outputs, str) and len(outputs) == 2
-        if not keys or not all(isinstance(key, str) for key in outputs):
-            raise TypeError(
-                "Expected argument `outputs` to be the keys of features and logits, such as"
-                f' ("features", "logits"), but got {outputs!r}.'
-            )
-        require(head is None, "head", head, "None where `outputs` is given: no module is hooked then")
+
+    head: str | nn.Module | None
+    label: LabelSource
+    num_classes: int | None
+    class_names: Sequence[str] | None
+    ignore_index: int | None
+    every_n_steps: int | None
+    smoothing: int
+    identifiability: float
+    confidence: float
+    time_axis: TimeAxis
+    probe: ProbeData | None
+    probe_every_n_steps: int | None
+    probe_forward: Forward | None
+    matrix_classes: Sequence[int | str] | None
+    alerts: bool | Sequence[Callable[..., Any]]
+    actions: Actions
+    name: str | None
+    outputs: Outputs | None
+    tags: Level
+    reset_compiler: bool
+    figures: bool
+    progress_bar: bool
+    summary: bool
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        head, name = self.head, self.name
+        require_type(head is None or isinstance(head, str | nn.Module), "head", head, "a dotted name, a module or None")
+        LabelReader(self.label)
+        require_type(name is None or isinstance(name, str), "name", name, "a string or None")
+        tidy = name is None or (name != "" and name == name.strip("/ "))
+        require(tidy, "name", name, "text that neither is empty nor ends in a slash")
+        require(self.tags in LEVELS, "tags", self.tags, f"one of {', '.join(map(repr, LEVELS))}")
+        self._check_outputs()
+
+    def _check_numbers(self) -> None:
+        for argument, least in (("num_classes", 2), ("every_n_steps", 1), ("probe_every_n_steps", 1)):
+            value = getattr(self, argument)
+            require(value is None or value >= least, argument, value, f"at least {least}")
+        smoothing, probe = self.smoothing, self.probe
+        require(smoothing >= 4, "smoothing", smoothing, "at least 4 windows, so that a quadratic has a residual")
+        require(self.identifiability > 1, "identifiability", self.identifiability, "above 1")
+        require(0 < self.confidence < 1, "confidence", self.confidence, "between 0 and 1")
+        require(self.time_axis in UNITS, "time_axis", self.time_axis, f"one of {', '.join(UNITS)}")
+        require(not isinstance(probe, int) or probe >= 1, "probe", probe, "at least 1 sample of each class")
+
+    def _check_outputs(self) -> None:
+        outputs = self.outputs
+        if outputs is None:
+            return
+        pair = isinstance(outputs, Sequence) and not isinstance(outputs, str) and len(outputs) == 2
+        keys = pair and all(isinstance(key, str) for key in outputs)
+        require_type(keys, "outputs", outputs, 'the keys of features and logits, such as ("features", "logits")')
+        require(self.head is None, "head", self.head, "None where `outputs` is given: no module is hooked then")
+
+    @property
+    def monitor(self) -> MonitorSettings:
+        """What the estimates depend on."""
+        return MonitorSettings(
+            self.ignore_index,
+            self.smoothing,
+            self.identifiability,
+            self.confidence,
+            self.probe is not None,
+            time_unit=UNITS[self.time_axis],
+        )

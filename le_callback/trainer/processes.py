@@ -10,14 +10,35 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from typing_extensions import override
 
 from le_callback.moments.window import ClassWindow
-from le_callback.monitor import SeparationMonitor
 
 T = TypeVar("T")
 
 
-class Processes:
+class OneProcess:
+    """A run in which one process does all, or all see the same samples: nothing has to be agreed on."""
+
+    count = 1
+    rank = 0
+    agreed = True
+    obstacle = ""
+
+    def pool(self, window: ClassWindow | None) -> bool:
+        """The window holds all samples."""
+        return True
+
+    def sum(self, x: Tensor) -> Tensor:
+        """``x`` as it is."""
+        return x
+
+    def of_first(self, found: T) -> T:
+        """What was found."""
+        return found
+
+
+class SeveralProcesses(OneProcess):
     """The data-parallel processes of a run. All of them call ``pool`` at the same optimizer steps.
 
     Args:
@@ -32,45 +53,34 @@ class Processes:
         self.agreed = False
         self.obstacle = ""  # why they have not agreed
 
-    @classmethod
-    def of(cls, strategy: Any) -> Processes | None:
-        """Those of a Lightning strategy; ``None`` where one process does all, or all see the same samples."""
-        if not (dist.is_available() and dist.is_initialized()):
-            return None
-        mesh = getattr(strategy, "device_mesh", None)
-        if mesh is not None and "data_parallel" in (mesh.mesh_dim_names or ()):
-            found = cls(mesh["data_parallel"].get_group())
-        else:
-            found = cls()
-        return found if found.count > 1 else None
-
-    def pool(self, monitor: SeparationMonitor | None) -> bool:
+    @override
+    def pool(self, window: ClassWindow | None) -> bool:
         """Make the open window of every process that of all samples; a collective.
 
         Returns:
             False, on every process, while some process has seen no batch yet: its window stays open.
         """
-        if not self.agreed and not self._agree(monitor):
+        if not self.agreed and not self._agree(window):
             return False
-        assert monitor is not None
-        assert monitor.window is not None
-        pool_window(monitor.window, self.rank, self.count, self._group)
+        if window is not None:
+            pool_window(window, self.rank, self.count, self._group)
         return True
 
+    @override
     def sum(self, x: Tensor) -> Tensor:
         """``x`` summed over the processes, in place; a collective."""
         dist.all_reduce(x, group=self._group)
         return x
 
+    @override
     def of_first(self, found: T) -> T:
         """What the first process has found; a collective. For decisions that all have to make alike."""
         objects = [found]
         dist.broadcast_object_list(objects, self._first, group=self._group)
         return objects[0]
 
-    def _agree(self, monitor: SeparationMonitor | None) -> bool:
+    def _agree(self, window: ClassWindow | None) -> bool:
         """Take over the references of the first process, once all processes have some."""
-        window = None if monitor is None else monitor.window
         signatures: list[Any] = [None] * self.count
         dist.all_gather_object(signatures, None if window is None else window.signature(), group=self._group)
         if window is None or None in signatures:
@@ -86,6 +96,22 @@ class Processes:
         window.rebase(agreed)
         self.agreed = True
         return True
+
+
+def processes_of(strategy: Any) -> OneProcess:
+    """Those of a Lightning strategy.
+
+    >>> processes_of(None).count
+    1
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return OneProcess()
+    mesh = getattr(strategy, "device_mesh", None)
+    if mesh is not None and "data_parallel" in (mesh.mesh_dim_names or ()):
+        found = SeveralProcesses(mesh["data_parallel"].get_group())
+    else:
+        found = SeveralProcesses()
+    return found if found.count > 1 else OneProcess()
 
 
 def pool_window(window: ClassWindow, rank: int, count: int, group: Any = None) -> None:

@@ -21,3 +21,12 @@ def steps_per_epoch(trainer: Trainer, steps: int, batches: int) -> float:
     if trainer.lightning_module.automatic_optimization:
         return trainer.num_training_batches / trainer.accumulate_grad_batches
     return trainer.num_training_batches * max(1, steps) / max(1, batches)
+
+
+def due_for_figures(window: int) -> bool:
+    """Whether the ``window``-th window (from 1) draws: 1, 4, 16, 64, …, so that the cost of a long run stays small.
+
+    >>> [w for w in range(1, 100) if due_for_figures(w)]
+    [1, 4, 16, 64]
+    """
+    return window > 0 and window & (window - 1) == 0 and window.bit_length() % 2 == 1

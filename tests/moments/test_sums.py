@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 from oracles import class_moments
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
-from le_callback.moments.sums import (
-    ClassMoments,
-    along_direction,
-    class_statistics,
-    empty_moments,
-    initial_reference,
-    merge_moments,
-    next_reference,
-    update_moments,
-)
+from le_callback.moments.metric import ClassMoments
+from le_callback.moments.statistics import along_direction, class_statistics
+from le_callback.moments.sums import empty_moments, initial_reference, merge_moments, next_reference, update_moments
 
 properties = settings(deadline=None, max_examples=40)
 K, P = 4, 3
@@ -389,7 +382,7 @@ class TestMetric:
             ClassMoments(**sizes)
 
     def test_reference_has_the_shape_of_the_means(self):
-        with pytest.raises(ValueError, match=r"`reference` to have shape \(4, 3\), but got \(3, 4\)"):
+        with pytest.raises(ValueError, match=r"`reference` to be of shape \(4, 3\), but got \(3, 4\)"):
             ClassMoments(K, P, reference=torch.zeros(P, K))
 
 

@@ -8,7 +8,7 @@ import torch
 from trainings import CLASSES, Classifier, MemoryLogger, blobs, loader, trainer
 
 from le_callback import IModel, LECallback
-from le_callback.moments.sums import ClassStatistics
+from le_callback.moments.statistics import ClassStatistics
 from le_callback.recorder import TrajectoryRecorder
 from le_callback.trainer.timeline import Timeline
 from le_callback.trajectory import Trajectory

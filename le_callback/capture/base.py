@@ -1,0 +1,106 @@
+"""What every way of capturing features and logits has in common. p feature dimensions, K classes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+
+class Captured(NamedTuple):
+    """Input and output of the head in one forward pass, detached; the last dimension is features or classes.
+
+    Attributes:
+        features: (..., p).
+        logits: (..., K).
+    """
+
+    features: Tensor
+    logits: Tensor
+
+
+class Capture(ABC):
+    """Gives the features and logits of a training step.
+
+    Args:
+        num_classes: K, if it is known.
+    """
+
+    def __init__(self, num_classes: int | None) -> None:
+        self._num_classes = num_classes
+
+    @property
+    def num_classes(self) -> int:
+        """K: as given, or the width of the logits.
+
+        Raises:
+            RuntimeError: before ``settle`` has found it.
+        """
+        if self._num_classes is not None:
+            return self._num_classes
+        raise RuntimeError("The number of classes is not known before `settle`.")
+
+    @property
+    @abstractmethod
+    def absence(self) -> str:
+        """Why there may be nothing to take, and what to do."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forget the captures of the last forward pass."""
+
+    @abstractmethod
+    def take(self) -> Captured | None:
+        """What was captured last, or ``None``."""
+
+    @abstractmethod
+    def settle(self, labels: Tensor) -> str | None:
+        """Decide on head and number of classes after a first forward pass; the name of the logits' source.
+
+        ``None`` if nothing was captured.
+
+        Raises:
+            ValueError: if what was captured does not fit.
+        """
+
+    def attach(self) -> None:  # noqa: B027 -- nothing to do is a default
+        """Begin to capture."""
+
+    def detach(self) -> None:
+        """Leave the module as it was and forget the captures."""
+        self.clear()
+
+    def note_order(self) -> None:  # noqa: B027
+        """Keep the order of the calls so far; for use before a backward pass, where checkpointed layers run again."""
+
+    def offer(self, outputs: Any) -> None:  # noqa: B027
+        """Take what a training step returned, where that is of interest."""
+
+
+def check_width(what: str, width: int, num_classes: int | None) -> int:
+    """The number of classes of a head that is ``width`` wide.
+
+    Raises:
+        ValueError: if that is not ``num_classes``, or is below 2.
+    """
+    if num_classes is not None and not width_fits(width, num_classes):
+        raise ValueError(
+            f"Expected the {what} to have `num_classes={num_classes}` outputs, but it has"
+            f" {width}. Correct `num_classes=` or name another head with `head=`."
+        )
+    if num_classes is None and width < 2:
+        raise ValueError(
+            f"The {what} has {width} output. For a binary classifier with one logit pass"
+            " `num_classes=2`; otherwise name the head with `head=`."
+        )
+    return num_classes or width
+
+
+def width_fits(width: int, num_classes: int) -> bool:
+    """Whether logits of that width are those of so many classes: one logit is enough for two.
+
+    >>> width_fits(3, 3), width_fits(1, 2), width_fits(1, 3)
+    (True, True, False)
+    """
+    return width == num_classes or (width == 1 and num_classes == 2)

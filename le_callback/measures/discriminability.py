@@ -1,0 +1,200 @@
+"""How far apart two classes are over their width, for every pair. K classes, p feature dimensions, N samples.
+
+D_kl is the distance of two class means over the within-class deviation along it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.geometry import centre_of, projections_on, squared_distances
+from le_callback.measures.nearest_mean import on_host
+from le_callback.values import NAN, Array, Tag
+
+
+@dataclass(frozen=True)
+class Discriminability:
+    """Discriminability of every pair of classes in one window.
+
+    Attributes:
+        classes: (K,) of the rows.
+        samples: (K,) that it is measured on.
+        pairs: (K, K) D_kl, signed where held out; NaN on the diagonal and where unknown.
+        held_out: whether D is along the difference of the means of the window before, which does not depend on the
+            samples; in the first window, where there is none, it is along the difference of their own.
+        worst: the few pairs of smallest D as (class, class, D), the smallest first.
+    """
+
+    classes: tuple[int, ...]
+    samples: Array
+    pairs: Array
+    held_out: bool
+    worst: tuple[tuple[int, int, float], ...]
+
+    @property
+    def smallest(self) -> float:
+        """D of the worst pair; NaN where unknown."""
+        return self.worst[0][2] if self.worst else NAN
+
+    @property
+    def pair(self) -> tuple[int, int] | None:
+        """The classes of the worst pair."""
+        return self.worst[0][:2] if self.worst else None
+
+
+def pair_discriminability(features: Tensor, labels: Tensor, means: Tensor, gram: Tensor | None = None) -> Tensor:
+    """Distance of two class means over the within-class deviation along it, for every pair (K, K).
+
+    D_kl = ‖d‖/σ with d = X̄_k − X̄_l and σ² the variance of ⟨x, d⟩/‖d‖ pooled over both classes (each about its own
+    sample mean, n_k + n_l − 2 degrees of freedom). NaN on the diagonal and where there are too few samples.
+
+    Args:
+        features: (N, p).
+        labels: (N,) class indices.
+        means: (K, p).
+        gram: inner products of the means about a common centre (K, K), if they are known.
+
+    >>> x = torch.tensor([[-1.0], [1.0], [9.0], [11.0]])
+    >>> pair_discriminability(x, torch.tensor([0, 0, 1, 1]), torch.tensor([[0.0], [10.0]]))[0, 1].item()
+    7.07...
+    """
+    K = means.shape[0]
+    count = torch.zeros(K, dtype=features.dtype, device=features.device)
+    count.index_add_(0, labels, torch.ones_like(labels, dtype=features.dtype))
+    repeated = count.index_select(0, labels) > 1  # a single sample has no deviation from its own mean
+    if not bool(repeated.all()):
+        features, labels = features[repeated], labels[repeated]
+    sampled = (count > 0).nonzero().flatten()
+    squares = _squares_along(features, torch.searchsorted(sampled, labels), means[sampled])
+    count = count[sampled]
+    dof = count.unsqueeze(0) + count.unsqueeze(1) - 2
+    variance = (squares + squares.T) / dof.clamp(min=1)
+    rows = sampled.unsqueeze(1), sampled
+    distance_sq = squared_distances(means, gram)[rows]
+    usable = (dof >= 1).fill_diagonal_(False)
+    pairs = features.new_full((K, K), torch.nan)
+    pairs[rows] = torch.where(usable, distance_sq / variance.sqrt(), torch.nan)
+    return pairs
+
+
+def held_out_discriminability(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
+    """Signed discriminability of every pair (K, K) along the difference of means of *other* samples.
+
+    D_kl = (⟨x̄_k − x̄_l, d⟩)/σ with d = m_k − m_l from ``means``, x̄ the means of the samples and σ² the variance of
+    ⟨x, d⟩ pooled over both classes. Since d does not depend on the samples, D_kl/√(1/n_k + 1/n_l) is a t
+    statistic with n_k + n_l − 2 degrees of freedom: unlike the distance of two sample means, it is about zero for equal
+    classes, however few samples and however many dimensions. NaN on the diagonal and where there are too few samples
+    or no mean.
+
+    Args:
+        features: (N, p).
+        labels: (N,) class indices.
+        means: (K, p) from other samples, NaN rows where unknown.
+
+    >>> x = torch.tensor([[-1.0], [1.0], [9.0], [11.0]])
+    >>> held_out_discriminability(x, torch.tensor([0, 0, 1, 1]), torch.tensor([[1.0], [4.0]]))[0, 1].item()
+    7.07...
+    """
+    return score_discriminability(projections_on(features, means)[0], labels)
+
+
+def score_discriminability(scores: Tensor, labels: Tensor) -> Tensor:
+    """Signed discriminability of every pair (K, K) by the difference of their scores, such as logits.
+
+    With s = z_k − z_l: (mean of s over class k − mean of s over class l)/deviation of s within both.
+
+    Args:
+        scores: (N, K), one column a class.
+        labels: (N,) class indices.
+
+    >>> z = torch.tensor([[1.0, -1.0], [3.0, -3.0], [-1.0, 1.0], [-3.0, 3.0]])
+    >>> score_discriminability(z, torch.tensor([0, 0, 1, 1]))[0, 1].item()
+    2.82...
+    """
+    K = scores.shape[1]
+    z = scores.double() if scores.numel() <= 2**20 else scores
+    counts = torch.bincount(labels, minlength=K).to(z.dtype)
+    table = z.new_zeros(K, K).index_add_(0, labels, z) / counts.clamp(min=1).unsqueeze(1)
+    residual = z - table[labels]
+    along = (residual.gather(1, labels.unsqueeze(1)) - residual).square()
+    squares = z.new_zeros(K, K).index_add_(0, labels, along)
+    dof = counts.unsqueeze(0) + counts.unsqueeze(1) - 2
+    deviation = ((squares + squares.T) / dof.clamp(min=1)).sqrt()
+    lead = table.diagonal().unsqueeze(1) - table  # mean over class k of s = z_k − z_l
+    distance = lead + lead.T
+    sampled = counts > 0
+    usable = (dof >= 1) & sampled.unsqueeze(0) & sampled.unsqueeze(1) & (distance != 0)
+    usable &= ~torch.eye(K, dtype=torch.bool, device=z.device)
+    return torch.where(usable, distance / deviation, torch.nan)
+
+
+def worst_pairs(pairs: Tensor, classes: Sequence[int], top: int = 3) -> tuple[tuple[int, int, float], ...]:
+    """The ``top`` pairs of smallest discriminability as (class, class, D), the smallest first.
+
+    >>> worst_pairs(torch.tensor([[torch.nan, 5.0, 2.0], [5.0, torch.nan, 1.0], [2.0, 1.0, torch.nan]]), "abc", 2)
+    (('b', 'c', 1.0), ('a', 'c', 2.0))
+    """
+    K = len(pairs)
+    usable = ~pairs.isnan() & torch.ones_like(pairs, dtype=torch.bool).triu_(1)
+    largest = torch.finfo(pairs.dtype).max  # also for pairs that are infinitely far apart: they are known
+    upper = torch.where(usable, pairs.clamp(max=largest), torch.inf).flatten()
+    places = upper.topk(min(top, upper.numel()), largest=False).indices
+    values, known = pairs.flatten()[places], usable.flatten()[places]
+    return tuple(
+        (classes[i // K], classes[i % K], v)
+        for i, v, ok in zip(places.tolist(), values.tolist(), known.tolist(), strict=True)
+        if ok
+    )
+
+
+def _squares_along(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
+    """Σ over the samples of k of ⟨x − m_k, X̄_k − X̄_l⟩², with m_k their own mean, (K, K)."""
+    K = len(means)
+    own = means.index_select(0, labels)
+    along = torch.sub(features, own, out=own) @ (means - centre_of(means)).T  # (N, K)
+    along = along - along.gather(1, labels.unsqueeze(1))
+    count = torch.bincount(labels, minlength=K).clamp_(min=1).unsqueeze(1)
+    own_mean = along.new_zeros(K, K).index_add_(0, labels, along) / count
+    along = along.sub_(own_mean.index_select(0, labels)).square_()
+    return torch.zeros_like(own_mean).index_add_(0, labels, along)
+
+
+def _of_window(window: SourceWindow) -> Discriminability:
+    held_out = window.projections is not None
+    if window.projections is not None:
+        pairs = score_discriminability(window.projections[0], window.labels)
+    else:
+        pairs = pair_discriminability(window.features, window.labels, window.compared.mean, window.gram)
+    found = on_host(pairs)
+    worst = worst_pairs(torch.from_numpy(found), window.classes)
+    samples = on_host(torch.bincount(window.labels, minlength=len(window.classes)))
+    return Discriminability(window.classes, samples, found, held_out, worst)
+
+
+MEASURE = Measure(
+    "discriminability",
+    _of_window,
+    (
+        Tag(
+            name="separation/{source}/discriminability_min",
+            label="smallest discriminability",
+            unit="deviations",
+            meaning=(
+                "Smallest over pairs of the gap of two classes over their within-class deviation, along the difference"
+                " of their means in the window before (in the first window: of their own)."
+            ),
+            look_for="below 2 the pair overlaps, below 0 it has changed sides",
+            better="higher",
+            chart="discriminability",
+            read=lambda found: found.smallest,
+            essential=True,
+            row="smallest discriminability",
+            classes=lambda found: found.pair,
+        ),
+    ),
+)

@@ -1,0 +1,80 @@
+"""How far training still pulls on the class means, and how well the linear model describes the pull. K classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from le_callback.measures.base import Measure, SourceWindow
+from le_callback.values import NAN, Tag
+
+
+@dataclass(frozen=True)
+class EffectiveTraining:
+    """Root mean squares over the classes of what training still pulls and of what a linear model leaves of it.
+
+    Attributes:
+        psi: ‖Ψ_k‖ with Ψ_k = e_k − softmax(X̄_k).
+        residue: ‖Ψ_k + J_k X̄_k‖.
+    """
+
+    psi: float
+    residue: float
+
+
+def effective_training(logit_means: Tensor) -> EffectiveTraining:
+    """How far training still pulls (Ψ), and how well the linear model describes the pull (R).
+
+    J_k = diag(p̄_k) − p̄_k p̄_kᵀ with p̄_k = softmax(X̄_k), Ψ_k = e_k − p̄_k, R_k = Ψ_k + J_k X̄_k; root mean squares
+    over the classes of ‖Ψ_k‖ and ‖R_k‖. ‖Ψ‖ near zero: the loss is nearly spent (effective training).
+
+    Args:
+        logit_means: (K, K) class means of the logits; rows with NaN are left out.
+
+    >>> effective_training(torch.zeros(2, 2))
+    EffectiveTraining(psi=0.707..., residue=0.707...)
+    """
+    seen = ~logit_means.isnan().any(1)
+    X = logit_means[seen].double()
+    target = torch.eye(len(logit_means), logit_means.shape[1], dtype=torch.float64, device=X.device)[seen]
+    share = X.softmax(1)
+    psi = target - share
+    pulled = share * X - share * (share * X).sum(1, keepdim=True)
+    rms = [float(v.square().sum(1).mean().sqrt()) if len(X) else NAN for v in (psi, psi + pulled)]
+    return EffectiveTraining(psi=rms[0], residue=rms[1])
+
+
+def _of_window(window: SourceWindow) -> EffectiveTraining:
+    return effective_training(window.statistics.mean)
+
+
+MEASURE = Measure(
+    "effective_training",
+    _of_window,
+    (
+        Tag(
+            name="separation/effective_training",
+            label="‖Ψ‖",
+            unit="",
+            meaning="‖Ψ‖ = ‖eₖ − softmax X̄ₖ‖, root mean square over the classes: how far training still pulls.",
+            look_for="near 0: nothing left to learn from the means",
+            better="lower",
+            chart="effective training",
+            read=lambda found: found.psi,
+            essential=True,
+        ),
+        Tag(
+            name="separation/linearisation_residue",
+            label="‖Ψ + JX̄‖",
+            unit="",
+            meaning="‖Ψ + JX̄‖: what the linear model behind the LE-SDE leaves of that pull.",
+            look_for="small against ‖Ψ‖: the linear model holds",
+            better="lower",
+            chart="effective training",
+            read=lambda found: found.residue,
+        ),
+    ),
+    layers=("logits",),
+)

@@ -1,0 +1,88 @@
+"""Distances and products of class means that several measures share. K classes, p feature dimensions, N samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BLOCK = 256  # rows of the Gram matrix that are computed at once
+WIDE_NUMBERS = 2**18  # distances of means of up to so many numbers are taken in double precision
+CANCELLED = 1 / 64  # of ‖X̄_k‖² + ‖X̄_l‖²: below, 2⟨X̄_k, X̄_l⟩ takes too many digits away
+MAX_CLOSE_PAIRS = 8  # a class, that are taken one by one
+
+
+def centre_of(means: Tensor) -> Tensor:
+    """The mean (p,) of class means (K, p), of those without NaN where there are any.
+
+    >>> centre_of(torch.tensor([[1.0], [torch.nan], [4.0]]))
+    tensor([2.5000])
+    """
+    centre = means.mean(0)
+    return means.nanmean(0) if bool(centre.isnan().any()) else centre  # which takes several times as long
+
+
+def centred_gram(means: Tensor) -> Tensor:
+    """Inner products ⟨m_k, m_l⟩ of class means (K, p) about their centre, m_k = X̄_k − avg_j X̄_j, (K, K).
+
+    >>> centred_gram(torch.eye(2))
+    tensor([[ 0.5000, -0.5000],
+            [-0.5000,  0.5000]])
+    """
+    centred = means - centre_of(means)
+    K = len(means)
+    if K <= BLOCK:
+        return centred @ centred.T
+    gram = means.new_empty(K, K)
+    for start in range(0, K, BLOCK):  # it is symmetric: half of it need not be computed
+        block = slice(start, start + BLOCK)
+        torch.mm(centred[block], centred[start:].T, out=gram[block, start:])
+        gram[start + BLOCK :, block] = gram[block, start + BLOCK :].T
+    return gram
+
+
+def squared_distances(means: Tensor, gram: Tensor | None = None) -> Tensor:
+    """Squared distances of class means ``(K, K)``, to single precision also where means are close.
+
+    Args:
+        means: (K, p); rows with NaN have no distances.
+        gram: their inner products about a common centre (K, K), if they are known: of use for many classes.
+
+    >>> squared_distances(torch.tensor([[1.0, 0.0], [4.0, 4.0]]))
+    tensor([[ 0., 25.],
+            [25.,  0.]])
+    """
+    if means.numel() > WIDE_NUMBERS:
+        products = centred_gram(means) if gram is None else gram.to(means)
+        squares = products.diagonal()
+        total = squares.unsqueeze(0) + squares.unsqueeze(1)
+        distances = torch.add(total, products, alpha=-2).clamp_(min=0)
+        # where the terms cancel, rounding would be left: these pairs are taken one by one
+        close = (distances < CANCELLED * total).triu_(1)
+        first, second = close.nonzero().unbind(1)
+        if len(first) <= MAX_CLOSE_PAIRS * len(means):
+            exact = torch.cat(
+                [
+                    (means[a] - means[b]).square_().sum(1)
+                    for a, b in zip(*(torch.split(t, 1024) for t in (first, second)), strict=True)
+                ]
+            )
+            distances[first, second] = distances[second, first] = exact
+            return distances
+    # in single precision the product form that cdist takes cancels for close means
+    wide = (means - centre_of(means)).cpu().double()  # on the host: not every device has double precision
+    return torch.cdist(wide, wide).square().to(means.dtype).to(means.device)
+
+
+def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+    """⟨x − c, m_k − c⟩ (N, K) and ‖m_k − c‖² (K,) about the centre c of the known means.
+
+    Args:
+        features: (N, p).
+        means: (K, p); rows with NaN give NaN.
+
+    >>> projections_on(torch.tensor([[3.0]]), torch.tensor([[0.0], [2.0]]))
+    (tensor([[-2.,  2.]]), tensor([1., 1.]))
+    """
+    centre = means[~means.isnan().any(1)].mean(0)
+    candidates = (means - centre).to(features.dtype)
+    return (candidates @ (features - centre).T).T, candidates.square().sum(1)  # the faster order for few classes

@@ -1,0 +1,94 @@
+"""How far classes and samples lie apart, and whether they move. K classes, p feature dimensions, N samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.nearest_mean import on_host
+from le_callback.moments.statistics import ClassStatistics
+from le_callback.values import NAN, Array, Tag
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Scatter of one window's features.
+
+    Attributes:
+        classes: (K,) of the rows.
+        between: tr Σ_B, mean squared distance of the class means from their centre.
+        radius: mean distance of the class means from the mean of the samples.
+        total: mean squared distance of the samples from their mean, whatever their labels.
+        moved: (K,) distance of each mean from that of the window before; NaN where there is none.
+        dead_units: share of the dimensions that are the same for all samples; NaN with fewer than two.
+    """
+
+    classes: tuple[int, ...]
+    between: float
+    radius: float
+    total: float
+    moved: Array
+    dead_units: float
+
+
+def total_scatter(statistics: ClassStatistics) -> tuple[float, float, float]:
+    """Return tr Σ_B, the mean distance of class means and the mean square of samples from the mean of all samples.
+
+    The last by the law of total variance: Σ_k W_k (s_k + ‖X̄_k − X̄‖²)/W with s_k the variance about X̄_k.
+
+    Args:
+        statistics: of the K classes, all of them seen.
+
+    >>> from le_callback.moments import ClassMoments
+    >>> x, y = torch.tensor([[-1.0], [1.0], [9.0], [11.0]]), torch.tensor([0, 0, 1, 1])
+    >>> total_scatter(ClassMoments(num_classes=2, num_features=1)(x, y))
+    (25.0, 5.0, 26.0)
+    """
+    share = (statistics.weight / statistics.weight.sum()).double().unsqueeze(1)
+    centred = (statistics.mean - statistics.mean.mean(0)).double()
+    between = centred.square().sum() / len(centred)
+    distances = torch.linalg.vector_norm(centred - (share * centred).sum(0), dim=1)
+    spread = (statistics.variance - statistics.mean_noise).double().nan_to_num(nan=0.0)
+    total = (share.squeeze(1) * (spread + distances.square())).sum()
+    found: list[float] = torch.stack([between, distances.mean(), total]).tolist()
+    return found[0], found[1], found[2]
+
+
+def dead_units(features: Tensor) -> float:
+    """Share of the dimensions of (N, p) that are the same for all samples; NaN with fewer than two.
+
+    >>> dead_units(torch.tensor([[0.0, 1.0], [0.0, 2.0]]))
+    0.5
+    """
+    return float((features.amax(0) == features.amin(0)).double().mean()) if len(features) > 1 else NAN
+
+
+def _of_window(window: SourceWindow) -> Scatter:
+    between, radius, total = total_scatter(window.compared)
+    means = window.compared.mean
+    if window.projections is not None and window.previous is not None:
+        moved = (means - window.previous).double().norm(dim=1)
+    else:
+        moved = torch.full((len(means),), torch.nan)
+    return Scatter(window.classes, between, radius, total, on_host(moved), dead_units(window.features))
+
+
+MEASURE = Measure(
+    "scatter",
+    _of_window,
+    (
+        Tag(
+            name="separation/{source}/dead_units",
+            label="dead units",
+            unit="",
+            meaning="Share of the dimensions that are the same for all samples of a window.",
+            look_for="a jump: ReLUs that died",
+            better="lower",
+            chart="spread",
+            read=lambda found: found.dead_units,
+        ),
+    ),
+)
