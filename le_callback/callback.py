@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from typing_extensions import override
 
-from le_callback.alerts.alert import Alert
+from le_callback.alerts.alert import Alert, describe
 from le_callback.capture.head import HeadCapture
 from le_callback.capture.labels import LabelReader, LabelSource, align, chosen_classes, resolve_class_names
 from le_callback.capture.outputs import OutputsCapture
@@ -28,7 +28,7 @@ from le_callback.report.dashboards import due_for_figures, scalars
 from le_callback.report.publisher import draw, draw_forecast, publish, show_progress, tell_regime
 from le_callback.report.running_forecast import Outlook
 from le_callback.report.table import summary_table
-from le_callback.trainer.alarm import Alarm, OnAlert, describe
+from le_callback.trainer.alarm import Alarm, OnAlert
 from le_callback.trainer.arguments import check_arguments
 from le_callback.trainer.namespaces import AnyCallback
 from le_callback.trainer.own_cost import Clock

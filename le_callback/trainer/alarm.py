@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any, Literal
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from le_callback.alerts.alert import Alert
-from le_callback.alerts.book import AlertBook, default_rules, rule_name
+from le_callback.alerts.alert import Alert, describe
+from le_callback.alerts.book import AlertBook
+from le_callback.alerts.defaults import default_rules
+from le_callback.alerts.rule import rule_name
 from le_callback.errors import require
 from le_callback.notices import Notices
 from le_callback.records import WindowRecord
@@ -30,30 +31,6 @@ class SeparabilityError(RuntimeError):
     def __init__(self, alert: Alert, text: str) -> None:
         super().__init__(text)
         self.alert = alert
-
-
-def describe(alert: Alert, class_names: Sequence[str]) -> str:
-    """One paragraph: rule, step, classes by name, cause and advice.
-
-    >>> describe(Alert("PairMerging", 200, (0, 1), "They merge.", "Look.", 0.1, 1.0, 0.001), ["cat", "dog"])
-    'PairMerging at step 200 (cat, dog): They merge. Look.'
-    """
-    names = ", ".join(class_names[k] if k < len(class_names) else str(k) for k in alert.classes)
-    where = f" ({names})" if names else ""
-    return f"{alert.rule} at step {alert.step:,}{where}: {_named(alert.cause, class_names)} {alert.advice}"
-
-
-_CLASSES = re.compile(r"\b[Cc]lass(?:es)? \d+(?:(?:, | and )\d+)*")
-
-
-def _named(cause: str, class_names: Sequence[str]) -> str:
-    """Rules know classes by index, ``classes 2 and 3``; users know them by name."""
-
-    def name(found: re.Match[str]) -> str:
-        k = int(found[0])
-        return class_names[k] if k < len(class_names) else found[0]
-
-    return _CLASSES.sub(lambda found: re.sub(r"\d+", name, found[0]), cause)
 
 
 class Alarm:
