@@ -1,10 +1,15 @@
 """Alert rules with a stated false-alarm rate, and the book that raises each alert once."""
 
-from le_callback.alerts.accuracy import ElasticityLost, SeparabilityLost
-from le_callback.alerts.alert import Alert, Rule, UserRule
-from le_callback.alerts.book import AlertBook, default_rules
-from le_callback.alerts.pairs import PairMerging
-from le_callback.alerts.structure import ClassVanished, FeatureCollapse, NonFinite
+from le_callback.alerts.alert import Alert, describe
+from le_callback.alerts.book import AlertBook
+from le_callback.alerts.defaults import default_rules
+from le_callback.alerts.rule import Rule, UserRule
+from le_callback.alerts.rules.class_vanished import ClassVanished
+from le_callback.alerts.rules.elasticity_lost import ElasticityLost
+from le_callback.alerts.rules.feature_collapse import FeatureCollapse
+from le_callback.alerts.rules.non_finite import NonFinite
+from le_callback.alerts.rules.pair_merging import PairMerging
+from le_callback.alerts.rules.separability_lost import SeparabilityLost
 
 __all__ = [
     "Alert",
@@ -18,4 +23,5 @@ __all__ = [
     "SeparabilityLost",
     "UserRule",
     "default_rules",
+    "describe",
 ]

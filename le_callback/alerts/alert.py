@@ -1,27 +1,35 @@
-"""What an alert says, and what a rule is."""
+"""What an alert says. It carries its classes as data; their names are filled in where it is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from le_callback.records import WindowRecord
-
-State = Mapping[str, Any]  # numbers, strings, lists and numpy arrays
+PLACEHOLDER = "{classes}"
+_MOST_NAMES = 8
 
 
 @dataclass(frozen=True)
 class Alert:
     """Something got worse.
 
-    ``value`` and ``threshold`` are in the unit that ``cause`` speaks of; ``level`` is the false-alarm rate of the rule
-    over a whole run, NaN for facts that need no inference.
+    Attributes:
+        rule: name of the rule that raised it.
+        step: optimizer step at the end of the window.
+        classes: indices of the classes concerned; empty where it concerns all alike.
+        cause: what was found. ``{classes}`` stands for the names of ``classes``, other braces for themselves.
+        advice: what to do about it; may hold ``{classes}``, too.
+        value: what was measured, in the unit that ``cause`` speaks of.
+        threshold: what it is compared with, in the same unit.
+        level: false-alarm rate of the rule over a whole run; NaN for facts that need no inference.
+
+    >>> Alert("Late", 200, (1,), "Class {classes} is late.", "Wait.", 3.0, 1.0, 0.001).classes
+    (1,)
     """
 
     rule: str
     step: int
-    classes: tuple[int, ...]  # concerned, empty where it concerns all alike
+    classes: tuple[int, ...]
     cause: str
     advice: str
     value: float
@@ -29,19 +37,47 @@ class Alert:
     level: float
 
 
-class Rule(Protocol):
-    """A pure function of the record and of its own state. It says at each window whether its condition holds."""
+def describe(alert: Alert, class_names: Sequence[str] = ()) -> str:
+    """The alert as one paragraph: rule, step, classes by name, cause and advice.
 
-    @property
-    def name(self) -> str:
-        """Names the rule in alerts and states."""
+    Args:
+        alert: what was raised.
+        class_names: (K,) names; a class without one goes by its index.
 
-    @property
-    def explained_by(self) -> tuple[str, ...]:
-        """Rules whose standing alert already says what this one would."""
+    Returns:
+        The paragraph, with at most eight classes by name.
 
-    def __call__(self, record: WindowRecord, state: State | None) -> tuple[State, Alert | None]:
-        """The next state, and the alert while the condition holds; ``state`` is ``None`` at first."""
+    >>> alert = Alert("PairMerging", 200, (0, 1), "Classes {classes} merge.", "Look {here}.", 0.1, 1.0, 0.001)
+    >>> describe(alert, ["cat", "dog"])
+    'PairMerging at step 200 (cat, dog): Classes cat and dog merge. Look {here}.'
+    """
+    names = _names(alert.classes, class_names)
+    where = f" ({_shortened(names)})" if names else ""
+    cause, advice = (text.replace(PLACEHOLDER, joined(names)) for text in (alert.cause, alert.advice))
+    return f"{alert.rule} at step {alert.step:,}{where}: {cause} {advice}"
 
 
-UserRule = Callable[[WindowRecord], "Alert | None"]
+def joined(names: Sequence[str]) -> str:
+    """Names as an enumeration: ``a``, ``a and b``, ``a, b and c``.
+
+    Of more than eight the first eight and how many more; ``all classes`` where there is no name.
+
+    >>> joined(["cat", "dog", "owl"])
+    'cat, dog and owl'
+    >>> joined(list("abcdefghij"))
+    'a, b, c, d, e, f, g, h and 2 more'
+    """
+    if not names:
+        return "all classes"
+    if len(names) == 1 or len(names) > _MOST_NAMES:
+        return _shortened(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _names(classes: Sequence[int], class_names: Sequence[str]) -> list[str]:
+    return [class_names[k] if 0 <= k < len(class_names) else str(k) for k in classes]

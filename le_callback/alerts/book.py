@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import torch
-from typing_extensions import TypeIs
-
-from le_callback.alerts.accuracy import ElasticityLost, SeparabilityLost
-from le_callback.alerts.alert import Alert, Rule, State, UserRule
-from le_callback.alerts.pairs import PairMerging
-from le_callback.alerts.structure import ClassVanished, FeatureCollapse, NonFinite
+from le_callback.alerts.alert import Alert
+from le_callback.alerts.defaults import default_rules
+from le_callback.alerts.rule import Rule, UserRule, as_rule, rule_name
+from le_callback.alerts.saving import from_plain, to_plain
+from le_callback.errors import require
 from le_callback.records import WindowRecord
-
-
-def default_rules() -> tuple[Rule, ...]:
-    """All rules with their default settings, the most specific first."""
-    return (NonFinite(), ClassVanished(), FeatureCollapse(), PairMerging(), SeparabilityLost(), ElasticityLost())
 
 
 @dataclass(frozen=True)
 class Standing:
-    """An alert that was raised and is not over: the classes told, and windows since its condition last held."""
+    """An alert that was raised and is not over.
+
+    Attributes:
+        classes: told so far, in order.
+        quiet: windows since its condition last held.
+
+    >>> Standing((2,), 0).classes
+    (2,)
+    """
 
     classes: tuple[int, ...]
     quiet: int
@@ -38,6 +38,14 @@ class AlertBook:
         rules: rules with a state, or plain callables of the record that return an alert or ``None``.
         rearm: windows without its condition after which a rule may raise again.
 
+    Attributes:
+        standing: alerts that are not over, by rule.
+        failures: rules that raised an error, and the first error of each; such a rule never stops the training.
+
+    Raises:
+        ValueError: if ``rearm`` is below 1, or two rules with a state have one name.
+        TypeError: if one of ``rules`` is neither a rule nor a callable.
+
     >>> def too_few(record):
     ...     return Alert("TooFew", record.step, (), "few samples", "log later", record.samples, 10, 0.0)
     >>> from le_callback import SeparationMonitor
@@ -46,44 +54,47 @@ class AlertBook:
     [1, 0, 0]
     """
 
-    rules: Sequence[Rule | UserRule] = field(default_factory=default_rules)
+    rules: Sequence[Rule[Any] | UserRule] = field(default_factory=default_rules)
     rearm: int = 10
     standing: dict[str, Standing] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)  # user rules that raised an error, and the error
+    failures: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._states: dict[str, State] = {}
+        require(self.rearm >= 1, "rearm", self.rearm, "at least 1 window")
+        self._asked = [(rule_name(rule), as_rule(rule)) for rule in self.rules]
+        names = [rule_name(rule) for rule in self.rules if isinstance(rule, Rule)]
+        remedy = "Their states are kept by name: give one of them another `name`."
+        require(len(set(names)) == len(names), "rules", names, "of different names", remedy)
+        self._states: dict[str, Any] = {}
 
     def add(self, record: WindowRecord) -> list[Alert]:
         """The alerts that this window raises, none that stand already or that another explains."""
-        raised: list[Alert] = []
-        for rule in self.rules:
-            name = rule_name(rule)
-            alert = self._ask(rule, name, record)
-            old = self.standing.get(name)
-            if alert is None:
-                if old is not None:
-                    self._rest(name, old)
-                continue
-            told = old.classes if old else ()
-            # classes that join later are news where an alert is about classes
-            news = old is None or bool(told and set(alert.classes) - set(told))
-            if old is None and any(other in self.standing for other in getattr(rule, "explained_by", ())):
-                continue
-            self.standing[name] = Standing(tuple(sorted({*told, *alert.classes})), 0)
-            if news and (old is None or name in ("PairMerging", "ClassVanished")):
-                raised.append(alert)
-        return raised
+        news = (self._news(name, rule, self._ask(name, rule, record)) for name, rule in self._asked)
+        return [alert for alert in news if alert is not None]
 
-    def _ask(self, rule: Rule | UserRule, name: str, record: WindowRecord) -> Alert | None:
-        if _has_state(rule):
-            self._states[name], alert = rule(record, self._states.get(name))
-            return alert
+    def _ask(self, name: str, rule: Rule[Any], record: WindowRecord) -> Alert | None:
         try:
-            return rule(record)
+            self._states[name], alert = rule(record, self._states.get(name))
         except Exception as error:  # a user's rule never stops the training
             self.failures.setdefault(name, f"{type(error).__name__}: {error}")
             return None
+        return alert
+
+    def _news(self, name: str, rule: Rule[Any], alert: Alert | None) -> Alert | None:
+        """The alert, if it is to be told; notes that it stands, or rests."""
+        old = self.standing.get(name)
+        if alert is None:
+            if old is not None:
+                self._rest(name, old)
+            return None
+        if old is None:
+            if any(other in self.standing for other in rule.explained_by):
+                return None
+            self.standing[name] = Standing(tuple(sorted(set(alert.classes))), 0)
+            return alert
+        self.standing[name] = Standing(tuple(sorted({*old.classes, *alert.classes})), 0)
+        joined = bool(old.classes) and not set(alert.classes) <= set(old.classes)
+        return alert if joined and rule.tells_new_classes else None
 
     def _rest(self, name: str, old: Standing) -> None:
         if old.quiet + 1 >= self.rearm:
@@ -94,44 +105,20 @@ class AlertBook:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values, loadable with ``weights_only=True``."""
         return {
-            "states": {name: _to_plain(state) for name, state in self._states.items()},
+            "states": {name: to_plain(state) for name, state in self._states.items()},
             "standing": {name: [list(s.classes), s.quiet] for name, s in self.standing.items()},
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue where ``state_dict`` was taken; states of rules that are no longer there are left out."""
-        names = {rule_name(rule) for rule in self.rules}
-        self._states = {n: _from_plain(state) for n, state in saved["states"].items() if n in names}
-        self.standing = {n: Standing(tuple(c), quiet) for n, (c, quiet) in saved["standing"].items() if n in names}
+        """Continue where ``state_dict`` was taken.
 
-
-def rule_name(rule: Rule | UserRule | Callable[..., Any]) -> str:
-    """``name`` of a rule, or that of a function."""
-    name = getattr(rule, "name", None) or getattr(rule, "__name__", None)
-    return name if isinstance(name, str) else type(rule).__name__
-
-
-def _has_state(rule: Rule | UserRule) -> TypeIs[Rule]:
-    return hasattr(rule, "explained_by")
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy())
-    if isinstance(value, Mapping):
-        return {key: _to_plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value
-
-
-def _from_plain(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.numpy().copy()
-    if isinstance(value, Mapping):
-        return {key: _from_plain(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [_from_plain(v) for v in value]
-    return value
+        States of rules that are no longer there, or that keep other things by now, are left out: those start anew.
+        """
+        self._states = {}
+        for name, rule in self._asked:
+            try:
+                self._states[name] = from_plain(saved["states"][name], rule.state_type)
+            except (KeyError, TypeError):
+                continue
+        standing = {n: Standing(tuple(c), quiet) for n, (c, quiet) in saved["standing"].items()}
+        self.standing = {n: s for n, s in standing.items() if n in dict(self._asked)}

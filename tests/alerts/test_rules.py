@@ -18,8 +18,7 @@ from le_callback.alerts import (
     SeparabilityLost,
     default_rules,
 )
-from le_callback.alerts.evidence import accumulate, rate_evidence, shift_evidence, start_weight
-from le_callback.alerts.pairs import pair_evidence
+from le_callback.alerts.evidence import accumulate, pair_evidence, rate_evidence, shift_evidence, start_weight
 
 K = 5
 

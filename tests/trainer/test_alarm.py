@@ -13,8 +13,8 @@ from torch import nn
 from trainings import CLASSES, Classifier, MemoryLogger, loader, trainer
 
 from le_callback import LECallback
-from le_callback.alerts import Alert, NonFinite
-from le_callback.trainer.alarm import SeparabilityError, SeparabilityWarning, describe
+from le_callback.alerts import Alert, NonFinite, describe
+from le_callback.trainer.alarm import SeparabilityError, SeparabilityWarning
 
 
 class Broken(Classifier):

@@ -1,0 +1,1 @@
+"""One rule a file. ``le_callback.alerts.defaults`` lists those that are asked unless others are named."""

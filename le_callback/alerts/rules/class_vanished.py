@@ -1,0 +1,95 @@
+"""A class whose samples stay away, or are all one and the same. K classes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from le_callback.alerts.alert import PLACEHOLDER, Alert
+from le_callback.alerts.attendance import Attendance, windows_still
+from le_callback.alerts.rule import Rule, require_share
+from le_callback.records import WindowRecord
+from le_callback.values import Array
+
+_STILL = 3  # windows in a row that a mean may not have moved
+
+
+@dataclass(frozen=True)
+class ClassVanished(Rule[Attendance]):
+    """A class without samples for much longer than its share explains, or whose samples are all one unmoving point.
+
+    Samples of a class with share π stay away for N samples with probability at most exp(−πN). The alert needs half of
+    that exponent to exceed log(K j(j+1)/level) after j windows with the class, and the gap to be ``bursts`` times the
+    longest before: data that comes sorted is no loss. Classes that join later are told, too.
+
+    Args:
+        level: probability of an alarm in a whole run in which samples come independently with half their share or more.
+        bursts: gap over the longest gap before.
+        warm_up: windows with samples before the first judgement.
+        name: in alerts, tags and saved states.
+        explained_by: rules whose standing alert already says it.
+
+    Raises:
+        ValueError: if ``level`` is not between 0 and 1.
+
+    >>> from dataclasses import replace
+    >>> from le_callback import SeparationMonitor
+    >>> rule, record, state = ClassVanished(), SeparationMonitor(num_classes=2).close(50), None
+    >>> for second in [20.0] * 6 + [0.0] * 3:
+    ...     state, alert = rule(replace(record, class_samples=(20.0, second)), state)
+    >>> alert.cause
+    'No sample of class {classes} for 60 samples; 30 were expected.'
+    """
+
+    level: float = 1e-3
+    bursts: float = 4.0
+    warm_up: int = 5
+    name: str = "ClassVanished"
+    explained_by: tuple[str, ...] = ("NonFinite",)
+    tells_new_classes = True
+    state_type = Attendance
+
+    def __post_init__(self) -> None:
+        require_share("level", self.level)
+
+    def __call__(self, record: WindowRecord, state: Attendance | None) -> tuple[Attendance | None, Alert | None]:
+        """Counts of this window, and the alert while a class stays away."""
+        counts = np.asarray(record.class_samples, dtype=np.float64)
+        if counts.sum() == 0:
+            return state, None
+        before = state if state and len(state.total) == len(counts) else Attendance.empty(len(counts))
+        after = before.add(counts, windows_still(record, before.still))
+        if after.windows <= self.warm_up:
+            return after, None
+        return after, self._gone(record.step, after) or self._unmoved(record.step, after, np.flatnonzero(counts))
+
+    def _gone(self, step: int, counted: Attendance) -> Alert | None:
+        expected, seen = counted.missed(), np.maximum(counted.seen, 1)
+        needed: Array = np.log(len(seen) * seen * (seen + 1) / self.level)
+        gone = (counted.seen > 0) & (0.5 * expected >= needed) & (counted.gap >= self.bursts * counted.longest)
+        if not gone.any():
+            return None
+        classes = tuple(np.flatnonzero(gone).tolist())
+        worst = int(np.argmax(np.where(gone, expected, -1)))
+        cause = (
+            f"No sample of {_noun(classes)} {PLACEHOLDER} for {counted.gap[worst]:.0f} samples;"
+            f" {expected[worst]:.0f} were expected."
+        )
+        advice = "Check the sampler and the files of this class."
+        return Alert(self.name, step, classes, cause, advice, 0.0, float(expected[worst]), self.level)
+
+    def _unmoved(self, step: int, counted: Attendance, present: NDArray[np.intp]) -> Alert | None:
+        still = counted.still >= _STILL
+        if not still.any() or still[present].all():
+            return None
+        classes = tuple(np.flatnonzero(still).tolist())
+        cause = f"The mean of {_noun(classes)} {PLACEHOLDER} has not moved for {_STILL} windows while others did."
+        advice = "Check the inputs of this class: are they all the same?"
+        return Alert(self.name, step, classes, cause, advice, 0.0, 1e-6, math.nan)
+
+
+def _noun(classes: tuple[int, ...]) -> str:
+    return "class" if len(classes) == 1 else "classes"

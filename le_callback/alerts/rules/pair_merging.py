@@ -1,0 +1,104 @@
+"""A pair of classes that draws together. K classes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from le_callback.alerts.alert import PLACEHOLDER, Alert
+from le_callback.alerts.evidence import pair_evidence
+from le_callback.alerts.pairs import PairState, PairTrack
+from le_callback.alerts.rule import Rule, require_share
+from le_callback.errors import require
+from le_callback.records import ClassSeparation, HeadSeparation, WindowRecord
+from le_callback.values import Array
+
+_MOST = 6.0  # nats of a window
+
+
+@dataclass(frozen=True)
+class PairMerging(Rule[PairState]):
+    """The discriminability of one pair, in the features and by the head, collapsed from what it was.
+
+    Tested against min(``drop`` · best, ``overlap``): a pair that has come apart overlaps again. If many pairs fall at
+    once it is no matter of a pair, and ``SeparabilityLost`` speaks. Another pair that follows is told, too.
+
+    Args:
+        level: probability of an alarm in a whole run in which no pair falls below that.
+        drop: share of its best discriminability.
+        overlap: discriminability below which two classes overlap (1.5: nearest mean is right in 77 %).
+        apart: lower bound of the discriminability from which a pair is followed.
+        many: share of all pairs that is no longer a matter of pairs.
+        warm_up: windows before the first judgement.
+        most_classes: pairs of more classes are followed on an evenly spaced subset.
+        name: in alerts, tags and saved states.
+        explained_by: rules whose standing alert already says it.
+
+    Raises:
+        ValueError: if ``level`` or ``drop`` is not between 0 and 1, or ``most_classes`` below 2.
+
+    >>> from le_callback import SeparationMonitor
+    >>> PairMerging()(SeparationMonitor(num_classes=2).close(1), None)
+    (None, None)
+    """
+
+    level: float = 1e-3
+    drop: float = 0.5
+    overlap: float = 1.5
+    apart: float = 2.0
+    many: float = 0.25
+    warm_up: int = 5
+    most_classes: int = 256
+    name: str = "PairMerging"
+    explained_by: tuple[str, ...] = ("NonFinite", "FeatureCollapse", "SeparabilityLost")
+    tells_new_classes = True
+    state_type = PairState
+
+    def __post_init__(self) -> None:
+        require_share("level", self.level)
+        require_share("drop", self.drop)
+        require(self.most_classes >= 2, "most_classes", self.most_classes, "at least 2")
+
+    def __call__(self, record: WindowRecord, state: PairState | None) -> tuple[PairState | None, Alert | None]:
+        """Evidence of this window, and the alert of the worst pair while it suffices."""
+        measured, head = record.class_separation.get("features"), record.head
+        if measured is None or head is None or head.classes != measured.classes or measured.tried.sum() == 0:
+            return state, None
+        K = len(head.tried)
+        before = state if state and len(state.log_sum) == K else PairState.empty(K)
+        after = self._next(before, measured, head)
+        return after, self._alert(record.step, after)
+
+    def _next(self, before: PairState, measured: ClassSeparation, head: HeadSeparation) -> PairState:
+        every = slice(None, None, -(-len(measured.classes) // self.most_classes))
+        classes = list(measured.classes[every])
+        features, head_now = before.features.only(classes), before.head.only(classes)
+        in_features = measured.pairs[every, every], measured.tried[every]
+        by_head = head.pairs[every, every], head.tried[classes]
+        log_e = np.minimum(self._evidence(features, *in_features), self._evidence(head_now, *by_head))
+        return replace(
+            before.accumulated(classes, log_e, self.warm_up),
+            features=before.features.replaced(classes, features.add(*in_features)),
+            head=before.head.replaced(classes, head_now.add(*by_head)),
+        )
+
+    def _evidence(self, track: PairTrack, D: Array, samples: Array) -> Array:
+        floor = np.where(track.best >= self.apart, np.minimum(self.drop * track.best, self.overlap), np.nan)
+        return pair_evidence(D, samples, floor, most=_MOST)
+
+    def _alert(self, step: int, state: PairState) -> Alert | None:
+        K = len(state.log_sum)
+        pairs = K * (K - 1) / 2
+        upper = np.where(np.triu(np.ones((K, K), dtype=bool), 1), state.log_sum, -np.inf)
+        worst = first, second = tuple(int(i) for i in np.unravel_index(int(upper.argmax()), upper.shape))
+        falling = int((upper >= 0).sum())
+        many = falling > 1 and falling > self.many * pairs
+        if K < 3 or many or upper[worst] < math.log(pairs / self.level):
+            return None
+        recent, best = float(state.features.recent[worst]), float(state.features.best[worst])
+        cause = f"Classes {PLACEHOLDER} draw together: discriminability {recent:.1f}, it was {best:.1f}."
+        advice = "Look at samples and labels of these two classes that came in since: mixed up or relabelled?"
+        floor = min(self.drop * best, self.overlap)
+        return Alert(self.name, step, (first, second), cause, advice, recent, floor, self.level)
