@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.elasticity.online import CoefficientTracker, Mode, ModeReading, add_together, read_modes
+from le_callback.elasticity.mode_readings import Mode, ModeReading, read_modes
+from le_callback.elasticity.tail_index import local_tail_index
+from le_callback.elasticity.tracker import CoefficientTracker, add_together
 from le_callback.elasticity.window_coefficients import WindowCoefficients
 from le_callback.measures.neural_collapse import centred_gram, etf_angles
 from le_callback.measures.separability import linearisation, measure_classes, measure_head
@@ -25,7 +27,7 @@ from le_callback.probe.response_matrix import ResponseMatrixTracker, matrix_clas
 from le_callback.probe.step_response import StepResponseTracker
 from le_callback.recorder import TrajectoryRecorder
 from le_callback.records import ClassSeparation, EtfAngles, Regime, Separation, WindowRecord
-from le_callback.regime import is_converged, judge_regime, local_tail_index
+from le_callback.regime import is_converged, judge_regime
 from le_callback.similarity import IModel, LEModel, LModel
 from le_callback.values import NAN, Source
 

@@ -26,7 +26,7 @@ from le_callback.elasticity.increments import Channels
 from le_callback.elasticity.inputs import as_noise, check_means
 from le_callback.elasticity.rates import mode_channels, mode_functionals, regression_functionals
 from le_callback.elasticity.regression import Projections, instant_covariance, reference_basis, regression_channels
-from le_callback.elasticity.sampling import SamplingNoise, coordinate_variance, directions_of, projected_variance
+from le_callback.elasticity.sampling_noise import SamplingNoise, coordinate_variance, directions_of, projected_variance
 from le_callback.elasticity.sliding import WindowEstimates, slide, window_start
 from le_callback.similarity import LEModel, ModeWeights, sampling_matrix
 from le_callback.values import Array

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from le_callback.elasticity.sampling import SamplingNoise
+from le_callback.elasticity.sampling_noise import SamplingNoise
 from le_callback.similarity import LEModel
 from le_callback.values import Array
 
