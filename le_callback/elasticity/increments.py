@@ -27,6 +27,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.special import ndtr, ndtri
 
+from le_callback.errors import require
 from le_callback.values import Array
 
 _SPACING = 0.7  # of log q; the log likelihood is smooth on this scale and is interpolated
@@ -195,8 +196,7 @@ def fit(channels: Channels, history: ProcessHistory) -> Posterior:
         ValueError: not one or two channels.
     """
     C = channels.response.shape[-2]
-    if C not in (1, 2):
-        raise ValueError(f"channels must be 1 or 2, got {C}; pool series that share a process variance")
+    require(C in (1, 2), "channels", C, "1 or 2 series", "Pool series that share a process variance.")
     coarse = np.broadcast_to(history.log_q, (*channels.response.shape[:-1], history.log_q.shape[-1]))
     log_weight = window_likelihood(channels, coarse) + history.log_likelihood + log_prior(channels, coarse)
     log_q, other = _refine(coarse, log_weight, history.log_likelihood)

@@ -177,7 +177,10 @@ class ModeHistory:
 
     def state_dict(self) -> dict[str, Any]:
         """The run and the reference, as plain lists and numbers."""
-        return {"run": [list(astuple(p)) for p in self.run], "reference": self.reference and list(astuple(self.reference))}
+        return {
+            "run": [list(astuple(p)) for p in self.run],
+            "reference": self.reference and list(astuple(self.reference)),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken."""

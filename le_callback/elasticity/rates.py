@@ -25,6 +25,7 @@ from le_callback.elasticity.increments import (
     process_grid,
     window_likelihood,
 )
+from le_callback.errors import require
 from le_callback.similarity import ModeWeights
 from le_callback.values import Array
 
@@ -123,8 +124,7 @@ def extend_history(history: ProcessHistory | None, channels: Channels, memory: f
     Raises:
         ValueError: a ``memory`` below 1.
     """
-    if memory < 1:
-        raise ValueError(f"memory must be at least 1 window, got {memory}; 16 remembers about 16 windows")
+    require(memory >= 1, "memory", memory, "at least 1 window", "16 remembers about 16 windows.")
     if history is None:
         grid = process_grid(channels, margin=_MARGIN)
         return ProcessHistory(grid, window_likelihood(channels, grid))

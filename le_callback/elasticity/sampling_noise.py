@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from le_callback.errors import require
 from le_callback.similarity import LEModel
 from le_callback.values import Array
 
@@ -41,25 +42,42 @@ class SamplingNoise:
             if value is None:
                 continue
             value = np.asarray(value, dtype=np.float64)
-            if value.ndim != 2 or value.shape != np.shape(self.trace):
-                raise ValueError(
-                    f"noise: {name} must have shape (T, K), got {value.shape}; one variance a time and class"
-                )
-            if (value < 0).any():
-                raise ValueError(f"noise: {name} must not be negative; pass variances")
+            shaped = value.ndim == 2 and value.shape == np.shape(self.trace)
+            require(shaped, name, value.shape, "of shape (T, K), one variance for each time and class")
+            require_variances(value, name)
             object.__setattr__(self, name, value)
 
     @classmethod
     def from_moments(cls, counts: Any, trace: Any, along: Any = None) -> SamplingNoise:
-        """From counts n_k, traces tr(Σ_k) and, optionally, variances of single samples along the class directions.
+        """From the samples of each class. Classes without samples get an infinite variance.
 
-        All ``(T, K)``. Classes without samples get an infinite variance.
+        Args:
+            counts: n_k ``(T, K)``.
+            trace: tr(Σ_k) ``(T, K)``.
+            along: variance of single samples along the class directions ``(T, K)``, if it is known.
+
+        Raises:
+            ValueError: shapes that differ, or negative entries.
         """
         n = np.asarray(counts, dtype=np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(n > 0, 1 / n, np.inf)
         single = np.asarray(trace, dtype=np.float64)
         return cls(single * share, None if along is None else np.asarray(along, dtype=np.float64) * share)
+
+
+def require_variances(value: Array, argument: str) -> None:
+    """Refuse negative variances.
+
+    Raises:
+        ValueError: naming the argument.
+
+    >>> require_variances(np.array([0.1, -0.2]), "noise")
+    Traceback (most recent call last):
+    ValueError: Expected argument `noise` to be variances, which are not negative, but got [-0.2].
+    """
+    negative = value[value < 0].tolist()
+    require(not negative, argument, negative[:3], "variances, which are not negative")
 
 
 def directions_of(model: LEModel, num_classes: int) -> Array | None:
@@ -75,9 +93,14 @@ def directions_of(model: LEModel, num_classes: int) -> Array | None:
 
 
 def coordinate_variance(noise: SamplingNoise, model: LEModel, p: int) -> Array:
-    """Total sampling variance ``(T, K)`` of the coordinates that ``model`` takes of each class mean.
+    """Total sampling variance ``(T, K)`` of the coordinates that a model takes of each class mean.
 
     I-model: the trace. L and direction models: the variance along the direction.
+
+    Args:
+        noise: of the class means.
+        model: gives the coordinates.
+        p: feature dimensions.
 
     >>> from le_callback.similarity import IModel
     >>> coordinate_variance(SamplingNoise(np.array([[0.2, 0.1]])), IModel(), 4)

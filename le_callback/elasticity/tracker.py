@@ -34,7 +34,7 @@ class CoefficientTracker:
         model: its mode weights turn log growths into A, B and γ; a similarity model, ``"I"`` or ``"L"``.
         num_classes: K.
         source: of the class means; None: features of training batches.
-        smoothing: windows of the local fit that gives α, β, γ.
+        smoothing: windows of the local fit that gives α, β, γ; it needs at least order + 3.
         order: functions of time in the local fit, see ``growth.rate_basis``.
         threshold: identifiability, raw² over noise².
         persistence: consecutive identifiable windows that fix the reference time.
@@ -68,7 +68,7 @@ class CoefficientTracker:
     ) -> None:
         self.model = as_model(model)
         require(order >= 1, "order", order, "at least 1")
-        require(smoothing >= order + 3, "smoothing", smoothing, f"at least order + 3 = {order + 3} windows")
+        require(smoothing >= 1, "smoothing", smoothing, "at least 1 window")
         require(persistence >= 1, "persistence", persistence, "at least 1 window")
         require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
         self.num_classes = num_classes
