@@ -29,7 +29,7 @@ def rate_basis(times: Array, at: float, window: Array, order: int) -> Array:
 
 
 def growth_basis(times: Array, at: float, order: int) -> Array:
-    """Integrals ``(m, order)`` of :func:`rate_basis` over time, up to constants; ``times`` is the window.
+    """Integrals ``(m, order)`` of ``rate_basis`` over time, up to constants; ``times`` is the window.
 
     >>> growth_basis(np.array([100.0, 400.0]), 100.0, 2)[:, 0]
     array([300., 600.])
