@@ -1,7 +1,49 @@
-"""Local-elasticity coefficients: models, estimators, and their online form.
+"""Local-elasticity coefficients α, β, γ of class means, with intervals: of a whole run, or live.
 
-The way of the data: ``models`` (coordinates and regressors of class means) → ``amplitudes`` or ``regression`` (what is
-read from them) with ``sampling`` (its noise) → ``increments`` and ``growth`` (fits) → ``rates`` (α, β, γ of a window) →
-``estimators`` (a whole run; ``sliding`` windows, ``coefficients`` the record) or ``online`` (window after window).
-``le_matrix`` estimates the full matrix E.
+The way of the data of a whole run, each file using only those before it:
+
+1. ``inputs``: class means, times, noise and sampling, checked; ``sampling_noise``: what is known of the noise.
+2. ``amplitudes``: log amplitudes of the two modes; ``regression``: class means projected on what pulls them.
+3. ``growth`` (functions of time), ``increments`` (fit of one window), ``rates`` (α, β, γ from it), ``sliding`` (a window
+   for each time).
+4. ``method_modes``, ``method_closed_form``, ``method_regression``: the three methods.
+5. ``estimators``: ``estimate_coefficients`` picks the method; ``coefficients`` holds its record; ``tail_index`` says how
+   fast they fall off.
+
+Beside it: ``le_matrix`` estimates the full matrix E, ``stages`` finds a change of the growth rate.
+
+Live, window after window: ``mode_readings`` → ``local_fits`` → ``tracker`` → ``window_coefficients``, with the same
+``rates`` and ``tail_index``.
+
+Source of the model: Zhang, Wang, Su, "Imitating Deep Learning Dynamics via Locally Elastic Stochastic Differential
+Equations", NeurIPS 2021, arXiv 2110.05960.
 """
+
+from le_callback.elasticity.coefficients import LECoefficients
+from le_callback.elasticity.estimators import estimate_coefficients
+from le_callback.elasticity.le_matrix import LEMatrix, estimate_le_matrix
+from le_callback.elasticity.mode_readings import Mode, ModeReading, read_modes
+from le_callback.elasticity.sampling_noise import SamplingNoise
+from le_callback.elasticity.stages import Stages, detect_stages
+from le_callback.elasticity.tail_index import TailIndex, finite_time_index, local_tail_index
+from le_callback.elasticity.tracker import CoefficientTracker, add_together
+from le_callback.elasticity.window_coefficients import WindowCoefficients
+
+__all__ = [
+    "CoefficientTracker",
+    "LECoefficients",
+    "LEMatrix",
+    "Mode",
+    "ModeReading",
+    "SamplingNoise",
+    "Stages",
+    "TailIndex",
+    "WindowCoefficients",
+    "add_together",
+    "detect_stages",
+    "estimate_coefficients",
+    "estimate_le_matrix",
+    "finite_time_index",
+    "local_tail_index",
+    "read_modes",
+]

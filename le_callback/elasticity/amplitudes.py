@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from le_callback.values import Array
+
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -21,17 +24,43 @@ class ModeSeries:
         noise: sampling variance of y ``(T,)``.
         scale: amplitude² ``(T,)``; a process noise of constant variance moves y by that over ``scale``.
         identifiable: ``(T,)``.
+
+    >>> t = np.arange(3.0)
+    >>> ModeSeries(t, 0 * t, np.exp(2 * t), t > 0).window(1, 3).log_amplitude
+    array([1., 2.])
     """
 
     log_amplitude: Array
     noise: Array
     scale: Array
-    identifiable: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    identifiable: Flags
 
     def window(self, start: int, stop: int) -> ModeSeries:
         """The times from ``start`` up to, not with, ``stop``."""
         part = slice(start, stop)
         return ModeSeries(self.log_amplitude[part], self.noise[part], self.scale[part], self.identifiable[part])
+
+
+@dataclass(frozen=True)
+class ModePair:
+    """Both modes of the class means over time.
+
+    Attributes:
+        common: of the mean of the coordinates.
+        difference: of what is left of each class.
+
+    >>> series = norm_series(np.array([[[1.0]], [[0.0]]]), np.zeros(2), 1)
+    >>> ModePair(series, series).identifiable
+    array([ True, False])
+    """
+
+    common: ModeSeries
+    difference: ModeSeries
+
+    @property
+    def identifiable(self) -> Flags:
+        """Whether both modes are, ``(T,)``."""
+        return self.common.identifiable & self.difference.identifiable
 
 
 def split_modes(z: Array) -> tuple[Array, Array]:
@@ -58,10 +87,16 @@ def mode_noise(variance: Array) -> tuple[Array, Array]:
 
 
 def norm_series(mode: Array, variance: Array, dimensions: int, *, threshold: float = 3.0) -> ModeSeries:
-    """Log norm of a mode ``(T, n, q)``, corrected for sampling noise.
+    """Log norm of a mode, corrected for sampling noise.
 
-    Sampling noise adds its total ``variance (T,)`` to the squared norm N: y = ½ log(N − variance), defined where
-    N > ``threshold``·variance; its variance is variance/(``dimensions``·amplitude²).
+    Sampling noise adds its total variance to the squared norm N: y = ½ log(N − variance), defined where
+    N > threshold·variance; its variance is variance/(dimensions·amplitude²).
+
+    Args:
+        mode: ``(T, n, q)``.
+        variance: total sampling variance of the mode ``(T,)``.
+        dimensions: directions that the noise spreads over.
+        threshold: of identifiability.
 
     >>> z = np.array([[[1.0]], [[2.0]]])
     >>> np.exp(norm_series(z, np.zeros(2), 1).log_amplitude)

@@ -1,4 +1,4 @@
-"""The record of estimated LE coefficients, and the tail index read from it.
+"""The record of estimated LE coefficients, and how it is made of what a method finds.
 
 Legend: T times, in the unit of ``times`` (steps unless said otherwise); intervals are ``(T, 2)``, lower and upper end.
 """
@@ -11,30 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from le_callback.elasticity.sliding import WindowEstimates
+from le_callback.elasticity.tail_index import Tail, index_with_interval
+from le_callback.elasticity.tail_index import TailIndex as TailIndex
+from le_callback.errors import require
 from le_callback.values import Array
 
+Flags = NDArray[np.bool_]
 
-@dataclass(frozen=True)
-class TailIndex:
-    """How fast a coefficient falls off: f ~ t^(−r), critical value r = 1.
-
-    Attributes:
-        index: 1 − mean over the tail of log F(t)/log t, with F the cumulative coefficient (A, B or G = A − B). It is
-            below 1 exactly where F is above 1 in the tail, infinite where F is not positive there. It depends on
-            ``reference_time`` (F is 0 there) and on the unit of t.
-        index_interval: from the interval of F, taken as one error common to the whole tail.
-        slope: 1 − d log F/d log t at the end of the tail: does not depend on the scale of F.
-        slope_interval: by the delta method.
-        reference_time: where F is 0.
-        status: empty, or why a number is missing.
-    """
-
-    index: float
-    index_interval: tuple[float, float]
-    slope: float
-    slope_interval: tuple[float, float]
-    reference_time: float
-    status: str
+_RATES = {"A": ("A", "alpha"), "B": ("B", "beta"), "gamma": ("G", "gamma")}  # cumulative and rate of a tail index
 
 
 @dataclass(frozen=True)
@@ -53,6 +38,12 @@ class LECoefficients:
         model, method: names.
         confidence: of the intervals.
         status: "ok", or what is missing and why.
+
+    >>> from le_callback.elasticity.estimators import estimate_coefficients
+    >>> growth = np.exp(0.1 * np.arange(60.0))[:, None, None]
+    >>> found = estimate_coefficients(growth * np.eye(2), model="I", window=21)
+    >>> found.status, round(float(found.A[-1]), 6), found.reference_time
+    ('ok', 11.8, 0.0)
     """
 
     times: Array
@@ -68,7 +59,7 @@ class LECoefficients:
     beta_interval: Array = field(repr=False)
     gamma_interval: Array = field(repr=False)
     covariance: Array = field(repr=False)
-    identifiable: NDArray[np.bool_]
+    identifiable: Flags
     reference_time: float
     model: str
     method: str
@@ -81,58 +72,117 @@ class LECoefficients:
         return self.A - self.B
 
     def tail_index(self, which: str = "gamma", points: int | None = None) -> TailIndex:
-        """Tail index of ``"A"``, ``"B"`` or ``"gamma"`` over the last ``points`` times (None: the last tenth).
+        """Finite-time tail index of a coefficient over the last times, see ``tail_index.finite_time_index``.
 
-        The official code's formula; the t in log t is ``times`` itself, so times up to 1 are left out.
+        The formula of the paper's published code, whose t counts points from 1, for times that count from 0. It
+        describes the growth so far and depends on ``reference_time`` and on the unit of ``times``.
+
+        Args:
+            which: ``"A"``, ``"B"`` or ``"gamma"``.
+            points: number of times; None: the last tenth.
 
         Raises:
             ValueError: another ``which``, or ``points`` outside 1 … T.
+
+        >>> from le_callback.elasticity.estimators import estimate_coefficients
+        >>> growth = np.exp(np.arange(1.0, 61.0) ** 0.5)[:, None, None]
+        >>> found = estimate_coefficients(growth * np.eye(2), model="I", window=21)
+        >>> round(found.tail_index("A").index, 1)
+        0.4
         """
-        cumulative = {"A": "A", "B": "B", "gamma": "G"}
-        rate = {"A": "alpha", "B": "beta", "gamma": "gamma"}
-        if which not in cumulative:
-            raise ValueError(f'which must be "A", "B" or "gamma", got {which!r}')
+        require(which in _RATES, "which", which, 'one of "A", "B", "gamma"')
         T = len(self.times)
         points = max(1, T // 10) if points is None else points
-        if not 1 <= points <= T:
-            raise ValueError(f"points must be between 1 and the {T} times there are, got {points}")
-        tail = slice(T - points, T)
-        t, F = self.times[tail], getattr(self, cumulative[which])[tail]
-        low, high = getattr(self, cumulative[which] + "_interval")[tail].T
-        name = cumulative[which]
-        status = ""
-        if not (np.isfinite(F).all() and (t > 1).all()):
-            status = f"{name} is not known, or t ≤ 1, in the tail: no index"
-        elif which != "gamma" and (F < 0).all():
-            F, low, high = -F, -high, -low
-            status = f"{name} is negative: index of its absolute value"
-        elif (F <= 0).any():
-            status = f"{name} is not positive in the tail: it has not grown since the reference time, index infinite"
-        nan, inf = float("nan"), float("inf")
-        if status.endswith("no index"):
-            return TailIndex(nan, (nan, nan), nan, (nan, nan), self.reference_time, status)
-        if status.endswith("infinite"):
-            lower = _index(t, high) if (high > 0).all() else inf
-            return TailIndex(inf, (lower, inf), nan, (nan, nan), self.reference_time, status)
-        index, lower = _index(t, F), _index(t, high)
-        upper = _index(t, low) if (low > 0).all() else (nan if np.isnan(low).any() else float("inf"))
-        f, ends = getattr(self, rate[which]), getattr(self, rate[which] + "_interval")
-        known = np.flatnonzero(np.isfinite(f[tail]))
-        if not len(known):
-            status = f"{rate[which]} is not known in the tail: no slope"
-            return TailIndex(index, (lower, upper), nan, (nan, nan), self.reference_time, status)
-        i = known[-1]
-        f = f * np.sign(getattr(self, name)[-1])
-        slope = 1 - t[i] * f[tail][i] / F[i]
-        half_f, half_F = (ends[tail][i, 1] - ends[tail][i, 0]) / 2, (high[i] - low[i]) / 2
-        half = t[i] / F[i] * np.hypot(half_f, f[tail][i] / F[i] * half_F)
-        return TailIndex(
-            index, (lower, upper), float(slope), (float(slope - half), float(slope + half)), self.reference_time, status
+        require(1 <= points <= T, "points", points, f"between 1 and the {T} times there are")
+        cumulative, rate = _RATES[which]
+        last = slice(T - points, T)
+        tail = Tail(
+            times=self.times[last],
+            cumulative=getattr(self, cumulative)[last],
+            cumulative_interval=getattr(self, f"{cumulative}_interval")[last],
+            rate=getattr(self, rate)[last],
+            rate_interval=getattr(self, f"{rate}_interval")[last],
+            cumulative_name=cumulative,
+            rate_name=rate,
+            may_be_negative=which != "gamma",
         )
+        return index_with_interval(tail, self.reference_time)
 
 
-def _index(t: Array, F: Array) -> float:
-    return float(1 - np.mean(np.log(F) / np.log(t)))
+@dataclass(frozen=True)
+class MethodResult:
+    """What a method finds in a run.
+
+    Attributes:
+        A, B: ``(T,)``, NaN where unknown, up to a constant.
+        variances: of A, B and A − B, ``(T, 3)``.
+        rates: α, β, γ.
+
+    >>> MethodResult.unknown(WindowEstimates.unknown(4, 3)).A
+    array([nan, nan, nan, nan])
+    """
+
+    A: Array
+    B: Array
+    variances: Array
+    rates: WindowEstimates
+
+    @classmethod
+    def unknown(cls, rates: WindowEstimates) -> MethodResult:
+        """No A and B at all."""
+        T = len(rates.estimate)
+        return cls(np.full(T, np.nan), np.full(T, np.nan), np.full((T, 3), np.nan), rates)
+
+    @classmethod
+    def since(
+        cls, start: int, identifiable: Flags, integrals: Array, variances: Array, rates: WindowEstimates
+    ) -> MethodResult:
+        """A and B, the first rows of ``integrals``, from index ``start`` on where they are ``identifiable (T,)``."""
+        known = identifiable & (np.arange(len(identifiable)) >= start)
+        A, B = np.where(known, integrals[:2], np.nan)
+        return cls(A, B, variances, rates)
+
+    def to_coefficients(
+        self, times: Array, identifiable: Flags, *, model: str, method: str, confidence: float, notes: list[str]
+    ) -> LECoefficients:
+        """The record, with A = B = 0 at the first time at which they are known.
+
+        Args:
+            times: ``(T,)``.
+            identifiable: ``(T,)``.
+            model: its name.
+            method: its name.
+            confidence: of all intervals.
+            notes: what is missing and why.
+        """
+        known = np.isfinite(self.A)
+        A, B, reference = self.A, self.B, float("nan")
+        if known.any():
+            first = known.argmax()
+            A, B, reference = A - A[first], B - B[first], float(times[first])
+        rates, half = self.rates, [normal_half_width(v, confidence) for v in self.variances.T]
+        alpha, beta, gamma = rates.estimate.T
+        return LECoefficients(
+            times=times,
+            A=A,
+            B=B,
+            alpha=alpha,
+            beta=beta,
+            gamma=gamma,
+            A_interval=symmetric_interval(A, half[0]),
+            B_interval=symmetric_interval(B, half[1]),
+            G_interval=symmetric_interval(A - B, half[2]),
+            alpha_interval=symmetric_interval(alpha, rates.half[:, 0]),
+            beta_interval=symmetric_interval(beta, rates.half[:, 1]),
+            gamma_interval=symmetric_interval(gamma, rates.half[:, 2]),
+            covariance=rates.covariance[:, :2, :2],
+            identifiable=identifiable,
+            reference_time=reference,
+            model=model,
+            method=method,
+            confidence=confidence,
+            status="; ".join(notes) if notes else "ok",
+        )
 
 
 def symmetric_interval(centre: Array, half: Array) -> Array:

@@ -7,7 +7,7 @@ A series x_0 … x_n is measured; its increments obey  d_i = X_i θ + w_i + e_{i
 
 The increments' covariance T(q) = q·diag(s) + D diag(r) Dᵀ is tridiagonal, so everything costs O(n). What is not
 known, q, is integrated out: on a logarithmic grid, each q is weighed by its restricted likelihood in this window, its
-likelihood in other windows (:class:`ProcessHistory`) and a prior. Without sampling noise and history the result is
+likelihood in other windows (``ProcessHistory``) and a prior. Without sampling noise and history the result is
 Student's t with n − c degrees of freedom; where q is known well, it is normal.
 
 One window cannot tell a small random walk from none: with sampling noise and no history the intervals are too wide
@@ -27,6 +27,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.special import ndtr, ndtri
 
+from le_callback.errors import require
 from le_callback.values import Array
 
 _SPACING = 0.7  # of log q; the log likelihood is smooth on this scale and is interpolated
@@ -44,6 +45,9 @@ class Channels:
         design: X ``(..., C, n, c)``.
         process: s ``(..., C, n)``, the process variance of each increment in units of q.
         noise: r ``(..., C, n + 1)``, the known sampling variance of each level.
+
+    >>> Channels(np.array([[1.0, 3.0]]), np.ones((1, 2, 1)), np.ones((1, 2)), np.zeros((1, 3))).design.shape
+    (1, 2, 1)
     """
 
     response: Array
@@ -54,9 +58,14 @@ class Channels:
 
 @dataclass(frozen=True)
 class ProcessHistory:
-    """What other windows say of q: log likelihood ``(..., C, G)`` on a grid of log q ``(G,)`` or ``(..., 1, G)``.
+    """What other windows say of q. Likelihoods of windows that do not overlap add up.
 
-    Likelihoods of windows that do not overlap add up; multiply by a factor below 1 to forget.
+    Attributes:
+        log_q: grid ``(G,)`` or ``(..., 1, G)``.
+        log_likelihood: ``(..., C, G)``; multiply by a factor below 1 to forget.
+
+    >>> ProcessHistory(np.linspace(-3.0, 3.0, 7), np.zeros((1, 7))).log_likelihood.shape
+    (1, 7)
     """
 
     log_q: Array
@@ -74,6 +83,10 @@ class Posterior:
         process_variance: posterior mean of q for each channel, ``(..., C)``.
         condition: smallest eigenvalue of the normalised Gram matrix ``(...)``; near 0 where the data do not tell the
             coefficients apart.
+
+    >>> channels = Channels(np.array([[1.0, 3.0, 2.0]]), np.ones((1, 3, 1)), np.ones((1, 3)), np.zeros((1, 4)))
+    >>> round(float(fit(channels, no_history(channels)).weights.sum()), 6)
+    1.0
     """
 
     weights: Array
@@ -84,7 +97,7 @@ class Posterior:
 
 
 def increment_gram(channels: Channels, q: Array) -> tuple[Array, Array]:
-    """Gram matrix of the whitened columns [X, d] ``(..., C, G, c + 1, c + 1)`` and log|T|, at each q ``(..., C, G)``.
+    """Gram matrix of the whitened columns [X, d] ``(..., C, G, c + 1, c + 1)`` and log|T| ``(..., C, G)``, at each q.
 
     T = LDLᵀ is factorised and L⁻¹ is applied on the way, one step for each increment.
 
@@ -115,7 +128,9 @@ def increment_gram(channels: Channels, q: Array) -> tuple[Array, Array]:
 def process_grid(channels: Channels, margin: float = 0.0) -> Array:
     """Grid of log q ``(G,)`` that holds the posterior of all the windows given: from "no matter" to "explains it all".
 
-    ``margin`` widens it at both ends, for windows still to come.
+    Args:
+        channels: of all windows.
+        margin: widens the grid at both ends, for windows still to come.
 
     >>> channels = Channels(np.array([[1.0, 3.0, 2.0]]), np.ones((1, 3, 1)), np.ones((1, 3)), np.zeros((1, 4)))
     >>> grid = process_grid(channels)
@@ -195,8 +210,7 @@ def fit(channels: Channels, history: ProcessHistory) -> Posterior:
         ValueError: not one or two channels.
     """
     C = channels.response.shape[-2]
-    if C not in (1, 2):
-        raise ValueError(f"channels must be 1 or 2, got {C}; pool series that share a process variance")
+    require(C in (1, 2), "channels", C, "1 or 2 series", "Pool series that share a process variance.")
     coarse = np.broadcast_to(history.log_q, (*channels.response.shape[:-1], history.log_q.shape[-1]))
     log_weight = window_likelihood(channels, coarse) + history.log_likelihood + log_prior(channels, coarse)
     log_q, other = _refine(coarse, log_weight, history.log_likelihood)

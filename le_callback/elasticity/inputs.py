@@ -1,66 +1,163 @@
-"""What the estimators accept, checked once: class means, times and noise.
+"""What the estimators accept, checked once: class means, times, sampling noise and the sampling matrix.
+
+Arrays, lists and tensors of any number type, stride and device become contiguous float64 arrays of their own.
 
 Legend: T times, K classes, p feature dimensions.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from le_callback.elasticity.sampling import SamplingNoise
-from le_callback.similarity import LEModel
+from le_callback.elasticity.sampling_noise import SamplingNoise, require_variances
+from le_callback.errors import require
+from le_callback.similarity import LEModel, sampling_matrix
 from le_callback.values import Array
 
+Flags = NDArray[np.bool_]
 
-def as_noise(noise: Any, T: int, K: int) -> SamplingNoise:
+
+@dataclass(frozen=True)
+class Run:
+    """Class means of one run, checked, and what is known of their sampling noise.
+
+    Attributes:
+        means: X̄ ``(T, K, p)``, 0 at times that are not ``finite``.
+        times: ``(T,)``.
+        noise: ``(T, K)``.
+        finite: ``(T,)``, whether all class means and their noise are known.
+
+    >>> from le_callback.similarity import IModel
+    >>> run = Run.of(torch.ones(3, 2, 1), None, None, IModel())
+    >>> run.times, bool(run.finite.all())
+    (array([0., 1., 2.]), True)
+    """
+
+    means: Array
+    times: Array
+    noise: SamplingNoise
+    finite: Flags
+
+    @classmethod
+    def of(cls, means: Any, times: Any, noise: Any, model: LEModel) -> Run:
+        """From what a caller gives.
+
+        Raises:
+            ValueError: as ``check_means`` and ``as_noise``.
+        """
+        X, t = check_means(means, times, model)
+        known = as_noise(noise, *X.shape[:2])
+        finite = np.asarray(np.isfinite(X).all((1, 2)) & np.isfinite(known.trace).all(1))
+        return cls(np.where(finite[:, None, None], X, 0.0), t, known, finite)
+
+
+def as_array(value: Any) -> Array:
+    """A contiguous float64 copy of an array, a list or a tensor, whatever its strides, type and device.
+
+    >>> as_array(np.arange(3, dtype=np.float32)[::-1])
+    array([2., 1., 0.])
+    """
+    if isinstance(value, torch.Tensor):
+        value = value.detach().to("cpu", torch.float64).numpy()
+    return np.array(value, dtype=np.float64, order="C")
+
+
+def as_noise(noise: Any, T: int, K: int, argument: str = "noise") -> SamplingNoise:
     """What a caller says of the sampling noise, for T times and K classes.
+
+    Args:
+        noise: a ``SamplingNoise``, or its trace ``(T, K)`` or ``(K,)``; None: exact means.
+        T: times.
+        K: classes.
+        argument: its name in errors.
+
+    Raises:
+        ValueError: a shape other than ``(T, K)`` or ``(K,)``, or negative variances.
 
     >>> as_noise([0.1, 0.2], 3, 2).trace.shape
     (3, 2)
+    """
+    expected = f"of shape ({T}, {K}) or ({K},)"
+    remedy = "Give one variance for each time and class."
+    if isinstance(noise, SamplingNoise):
+        require(noise.trace.shape == (T, K), argument, noise.trace.shape, expected, remedy)
+        return noise
+    trace = np.zeros((T, K)) if noise is None else as_array(noise)
+    require(trace.shape in ((K,), (T, K)), argument, trace.shape, expected, remedy)
+    require_variances(trace, argument)
+    return SamplingNoise(np.broadcast_to(trace, (T, K)))
+
+
+def as_sampling(priors: Any, T: int, K: int) -> Array:
+    """Sampling matrix P ``(K, K)`` or ``(T, K, K)``, see ``similarity.sampling_matrix`` for what ``priors`` may be.
 
     Raises:
-        ValueError: a shape other than ``(T, K)`` or ``(K,)``.
+        ValueError: as ``sampling_matrix``, or priors that change with time but not at T times.
+
+    >>> as_sampling([3, 1], 5, 2)
+    array([[0.75, 0.25],
+           [0.75, 0.25]])
     """
-    if isinstance(noise, SamplingNoise):
-        known = noise
+    P = sampling_matrix(K, None if priors is None else torch.from_numpy(as_array(priors))).numpy()
+    fits = P.ndim == 2 or len(P) == T
+    require(fits, "priors", np.shape(priors), f"of {T} rows, one for each time, if they change with time")
+    return np.asarray(P)
+
+
+def check_times(times: Any, count: int | None = None) -> Array:
+    """Times ``(T,)`` as float64.
+
+    Args:
+        times: list, array or tensor.
+        count: T, if it is given by something else.
+
+    Raises:
+        ValueError: not one dimension, empty, of another number than ``count``, not finite, or not strictly increasing.
+
+    >>> check_times([0, 1])
+    array([0., 1.])
+    """
+    t = as_array(times)
+    if count is None:
+        require(t.ndim == 1 and len(t) > 0, "times", t.shape, "of shape (T,) with T ≥ 1")
     else:
-        trace = np.zeros((T, K)) if noise is None else np.asarray(noise, dtype=np.float64)
-        known = SamplingNoise(np.broadcast_to(trace, (T, K)) if trace.shape in ((K,), (T, K)) else trace)
-    if known.trace.shape != (T, K):
-        raise ValueError(
-            f"noise must have shape ({T}, {K}) or ({K},), got {known.trace.shape}; one variance a time and class"
-        )
-    return known
+        require(t.shape == (count,), "times", t.shape, f"of shape ({count},)", "Give one time for each matrix (K, p).")
+    increasing = bool(np.isfinite(t).all()) and bool((np.diff(t) > 0).all())
+    require(increasing, "times", t, "finite and strictly increasing", "Sort the times and drop repeated ones.")
+    return t
 
 
 def check_means(means: Any, times: Any, model: LEModel) -> tuple[Array, Array]:
     """Class means ``(T, K, p)`` and times ``(T,)`` as float64 arrays.
 
-    >>> from le_callback.similarity import IModel
-    >>> check_means(torch.ones(3, 2, 1), None, IModel())[1]
-    array([0., 1., 2.])
+    Args:
+        means: list, array or tensor.
+        times: likewise; None counts 0, 1, …
+        model: whose number of dimensions is asked for.
 
     Raises:
         ValueError: shapes, K = 1, too few dimensions, times that do not increase.
+
+    >>> from le_callback.similarity import IModel
+    >>> check_means(torch.ones(3, 2, 1), None, IModel())[1]
+    array([0., 1., 2.])
     """
-    X = means.detach().cpu().numpy() if isinstance(means, torch.Tensor) else np.asarray(means)
-    X = X.astype(np.float64)
-    if X.ndim != 3 or len(X) == 0:
-        raise ValueError(f"means must have shape (T, K, p), got {X.shape}; stack one (K, p) matrix a time")
+    X = as_array(means)
+    shaped = X.ndim == 3 and len(X) > 0
+    require(shaped, "means", X.shape, "of shape (T, K, p)", "Stack one matrix (K, p) for each time.")
     T, K, p = X.shape
-    if K < 2:
-        raise ValueError(f"means must hold at least 2 classes, got K = {K}; local elasticity compares classes")
-    if p < model.min_dimensions(K):
-        raise ValueError(
-            f"the {model.name}-model of {K} classes needs p ≥ {model.min_dimensions(K)} dimensions, got p = {p}; "
-            "use IModel or DirectionModel for other features"
-        )
-    t = np.arange(T, dtype=np.float64) if times is None else np.asarray(times, dtype=np.float64)
-    if t.shape != (T,):
-        raise ValueError(f"times must have shape ({T},) like the means, got {t.shape}; give one time for each matrix")
-    if not (np.isfinite(t).all() and (np.diff(t) > 0).all()):
-        raise ValueError("times must be finite and increase strictly; sort them and drop repeated steps")
-    return X, t
+    require(K >= 2, "means", X.shape, "of K ≥ 2 classes", "Local elasticity compares classes.")
+    least = model.min_dimensions(K)
+    require(
+        p >= least,
+        "means",
+        X.shape,
+        f"of p ≥ {least} dimensions for the {model.name}-model of {K} classes",
+        "Use the I-model or a DirectionModel for other features.",
+    )
+    return X, np.arange(T, dtype=np.float64) if times is None else check_times(times, T)

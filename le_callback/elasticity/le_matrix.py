@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from le_callback.elasticity.inputs import as_noise, check_means
+from le_callback.elasticity.inputs import Run, as_sampling
 from le_callback.elasticity.regression import interval_integrals
-from le_callback.similarity import LEModel, sampling_matrix
+from le_callback.errors import require
+from le_callback.similarity import LEModel, as_model
 from le_callback.values import Array
 
 
@@ -28,6 +29,9 @@ class LEMatrix:
         E: ``(W, K, K)``, per unit of time; rows: who is changed, columns: who is trained.
         error: standard errors ``(W, K, K)``.
         status: "ok", or what is missing and why.
+
+    >>> LEMatrix(np.zeros(1), np.eye(2)[None], np.zeros((1, 2, 2)), "ok").E[0, 0]
+    array([1., 0.])
     """
 
     times: Array
@@ -40,7 +44,7 @@ def estimate_le_matrix(
     means: Any,
     times: Any = None,
     *,
-    model: LEModel,
+    model: LEModel | str,
     priors: Any = None,
     noise: Any = None,
     window: int | None = None,
@@ -54,58 +58,66 @@ def estimate_le_matrix(
     and the known sampling noise.
 
     Args:
-        means: ``(T, K, p)``.
+        means: class means X̄ ``(T, K, p)``: list, array or tensor. NaN where a class was not seen.
         times: ``(T,)``, strictly increasing; None counts 0, 1, …
-        model: its H_ij. The I-model needs p ≥ K.
-        priors: see ``models.sampling_matrix``.
+        model: its H_ij: a similarity model, ``"I"`` (needs p ≥ K) or ``"L"``.
+        priors: see ``similarity.sampling_matrix``.
         noise: as in ``estimators.estimate_coefficients``.
         window: number of steps in a window; None is the whole run.
         symmetric: combine E_ij and E_ji, weighed by their precision.
 
+    Returns:
+        A matrix for each window; what cannot be estimated is NaN, and ``status`` says why.
+
     Raises:
+        TypeError: for a ``model`` that is none.
         ValueError: as ``estimators.estimate_coefficients``, or a window of fewer than 2 steps.
 
-    >>> from le_callback.similarity import IModel
+    Source: Zhang, Wang, Su 2021, section 2 (the LE matrix E).
+
     >>> growth = np.exp(0.1 * np.arange(8.0))[:, None, None]
-    >>> found = estimate_le_matrix(growth * np.eye(2), model=IModel())
+    >>> found = estimate_le_matrix(growth * np.eye(2), model="I")
     >>> bool(np.allclose(found.E[0], [[0.2, 0.0], [0.0, 0.2]], atol=1e-3))
     True
     """
-    X, t = check_means(means, times, model)
-    T, K, _ = X.shape
-    trace = as_noise(noise, T, K).trace
-    P = sampling_matrix(K, None if priors is None else torch.as_tensor(priors)).numpy()
-    P = np.broadcast_to(P, (T, K, K))
+    model = as_model(model)
+    run = Run.of(means, times, noise, model)
+    T, K, _ = run.means.shape
+    P = np.broadcast_to(as_sampling(priors, T, K), (T, K, K))
     steps = T - 2  # the first level is an instrument only
     size = steps if window is None else window
-    if window is not None and window < 2:
-        raise ValueError(f"window must be at least 2 steps, got {window}; use a larger window")
+    require(window is None or window >= 2, "window", window, "at least 2 steps")
     if steps < max(size, 2):
         empty = np.zeros((0, K, K))
         return LEMatrix(
             np.zeros(0), empty, empty, f"only {T} times: no window of {size} steps; wait or use a smaller window"
         )
-    finite = np.asarray(np.isfinite(X).all((1, 2)) & np.isfinite(trace).all(1))
     starts = range(1, T - size, size)
     E, error = np.full((2, len(starts), K, K), np.nan)
     for w, a in enumerate(starts):
         levels = slice(a - 1, a + size + 1)
-        if not finite[levels].all():
+        if not run.finite[levels].all():
             continue
+        X, t, trace = run.means[levels], run.times[levels], run.noise.trace[levels]
         for i in range(K):
-            E[w, i], error[w, i] = _row(X[levels], t[levels], trace[levels, i], model, P[levels, i], i)
+            E[w, i], error[w, i] = _row(X, t, trace[:, i], model, P[levels, i], i)
     if symmetric:
-        weight = 1 / error**2
-        swapped = np.swapaxes(weight, -1, -2)
-        E = (weight * E + swapped * np.swapaxes(E, -1, -2)) / (weight + swapped)
-        diagonal = np.eye(K, dtype=bool)
-        error = np.where(diagonal, error, 1 / np.sqrt(weight + swapped))
-    centres = np.array([(t[a] + t[a + size]) / 2 for a in starts])
+        E, error = _symmetrised(E, error)
+    centres = np.array([(run.times[a] + run.times[a + size]) / 2 for a in starts])
     missing = int((~np.isfinite(E).all((1, 2))).sum())
     reason = (
         "class means or noise not finite, or pulls that cannot be told apart (are there more classes than dimensions?)"
     )
     return LEMatrix(centres, E, error, f"{missing} of {len(E)} windows have no estimate: {reason}" if missing else "ok")
+
+
+def _symmetrised(E: Array, error: Array) -> tuple[Array, Array]:
+    """Means of E_ij and E_ji ``(W, K, K)``, weighed by their precision, and their standard errors."""
+    weight = 1 / error**2
+    swapped = np.swapaxes(weight, -1, -2)
+    mean = (weight * E + swapped * np.swapaxes(E, -1, -2)) / (weight + swapped)
+    diagonal = np.eye(E.shape[-1], dtype=bool)
+    return mean, np.where(diagonal, error, 1 / np.sqrt(weight + swapped))
 
 
 def _row(X: Array, t: Array, variance: Array, model: LEModel, P: Array, i: int) -> tuple[Array, Array]:

@@ -17,7 +17,15 @@ from le_callback.values import Array, Estimate
 
 @dataclass
 class ProcessMemory:
-    """What past windows say of the process noise: one window in ``smoothing − 1``, so that none share an increment."""
+    """What past windows say of the process noise: one window in ``smoothing − 1``, so that none share an increment.
+
+    Attributes:
+        history: None before the first of these windows.
+        until: time at which the last of them ended.
+
+    >>> ProcessMemory.from_state(ProcessMemory(until=3.0).state()).until
+    3.0
+    """
 
     history: ProcessHistory | None = None
     until: float = -math.inf
@@ -36,17 +44,35 @@ class ProcessMemory:
 
 @dataclass(frozen=True)
 class LocalFit:
-    """One fit to be solved: its functionals ``(F, c)`` of the coefficients, and what past windows say."""
+    """One fit to be solved.
+
+    Attributes:
+        channels: of the window.
+        functionals: of the coefficients, whose estimates are wanted, ``(F, c)``.
+        memory: what past windows say of the process noise.
+        remember: whether the memory takes this window in.
+        confidence: of the intervals.
+
+    >>> channels = Channels(np.array([[1.0, 3.0, 2.0]]), np.ones((1, 3, 1)), np.ones((1, 3)), np.zeros((1, 4)))
+    >>> LocalFit(channels, np.ones((1, 1)), ProcessMemory(), remember=False, confidence=0.95).functionals
+    array([[1.]])
+    """
 
     channels: Channels
     functionals: Array
     memory: ProcessMemory
-    remember: bool  # whether the memory takes this window in
+    remember: bool
     confidence: float
 
 
 def solve(fits: Mapping[str, LocalFit]) -> dict[str, list[Estimate]]:
-    """Estimates of every functional of every fit."""
+    """Estimates of every functional of every fit, those of the same shape in one go; memories take their windows in.
+
+    >>> channels = Channels(np.array([[1.0, 3.0, 2.0]]), np.ones((1, 3, 1)), np.ones((1, 3)), np.zeros((1, 4)))
+    >>> one = LocalFit(channels, np.ones((1, 1)), ProcessMemory(), remember=True, confidence=0.95)
+    >>> round(solve({"a": one})["a"][0].value, 6), one.memory.history is None
+    (2.0, False)
+    """
     alike: dict[Any, list[str]] = defaultdict(list)
     histories: dict[str, ProcessHistory] = {}
     for key, one in fits.items():

@@ -1,8 +1,8 @@
 """α, β, γ of one window, from a few scalars a time: the core that offline and live estimates share.
 
-Live use, O(window) a log step whatever the length of the run: keep the last m times of a :class:`ModeSeries` for each
-mode (three scalars a time) or of :class:`Projections`, make the channels of the window, call :func:`estimate_rates`;
-once every m − 1 log steps, when a window shares no increment with the last one, call :func:`extend_history`.
+Live use, O(window) a log step whatever the length of the run: keep the last m times of a ``ModeSeries`` for each mode
+(three scalars a time) or of ``Projections``, make the channels of the window, call ``estimate_rates``; once every m − 1
+log steps, when a window shares no increment with the last one, call ``extend_history``.
 
 Legend: m times of a window, C channels, F = 3 functionals (α, β, γ).
 """
@@ -25,6 +25,7 @@ from le_callback.elasticity.increments import (
     process_grid,
     window_likelihood,
 )
+from le_callback.errors import require
 from le_callback.similarity import ModeWeights
 from le_callback.values import Array
 
@@ -33,7 +34,16 @@ _MARGIN = 7.0  # of log q: windows to come may hold a thousand times more or les
 
 @dataclass(frozen=True)
 class Rates:
-    """α, β, γ of one window, per unit of time: estimates, standard errors, half widths, ``(3,)`` each."""
+    """α, β, γ of one window, per unit of time.
+
+    Attributes:
+        estimate: ``(3,)``, with leading axes: of many windows.
+        error: standard errors ``(3,)``.
+        half: half widths of the intervals ``(3,)``.
+
+    >>> Rates(np.array([0.2, 0.0, 0.2]), np.full(3, 0.01), np.full(3, 0.02)).half
+    array([0.02, 0.02, 0.02])
+    """
 
     estimate: Array
     error: Array
@@ -43,8 +53,13 @@ class Rates:
 def mode_channels(times: Array, modes: Sequence[ModeSeries], at: float, order: int) -> Channels:
     """Channels of one window of one or two modes, each with coefficients of its own.
 
-    ``times (m,)`` and the series, all of them identifiable; ``order`` functions of time a mode, see
-    ``growth.rate_basis``. The process noise of the log amplitude is q/amplitude².
+    The process noise of the log amplitude is q/amplitude².
+
+    Args:
+        times: ``(m,)``.
+        modes: identifiable at all of them.
+        at: time at which the first coefficient of a mode is its growth rate.
+        order: functions of time a mode, see ``growth.rate_basis``.
 
     >>> t = np.arange(100.0, 104.0)
     >>> mode = ModeSeries(0.1 * t, 0 * t, 1 + 0 * t, t > 0)
@@ -65,7 +80,7 @@ def mode_channels(times: Array, modes: Sequence[ModeSeries], at: float, order: i
 
 
 def mode_functionals(weights: ModeWeights, order: int) -> Array:
-    """α, β, γ ``(3, 2·order)`` of the coefficients of :func:`mode_channels` with the common mode first.
+    """α, β, γ ``(3, 2·order)`` of the coefficients of ``mode_channels`` with the common mode first.
 
     >>> from le_callback.similarity import IModel
     >>> mode_functionals(IModel().mode_weights(3), 1)
@@ -97,7 +112,13 @@ def regression_functionals(order: int) -> Array:
 def estimate_rates(
     channels: Channels, functionals: Array, history: ProcessHistory | None = None, confidence: float = 0.95
 ) -> Rates:
-    """α, β, γ of one window.
+    """α, β, γ of one window, or with leading axes of many.
+
+    Args:
+        channels: of the window.
+        functionals: of the coefficients ``(3, c)``, see ``mode_functionals`` and ``regression_functionals``.
+        history: what other windows say of the process noise.
+        confidence: of the intervals.
 
     >>> t = np.arange(100.0, 110.0)
     >>> mode = ModeSeries(0.1 * t, 0 * t, 1 + 0 * t, t > 0)
@@ -111,9 +132,14 @@ def estimate_rates(
 
 
 def extend_history(history: ProcessHistory | None, channels: Channels, memory: float = 16.0) -> ProcessHistory:
-    """Add a window to the history; what it held before fades with a ``memory`` of that many windows.
+    """Add a window to the history.
 
     The window must share no increment with those already there. The first call fixes the grid of q.
+
+    Args:
+        history: None before the first window.
+        channels: of the window.
+        memory: number of windows after which what was held before has faded.
 
     >>> t = np.arange(100.0, 110.0)
     >>> mode = ModeSeries(np.sin(t), 0 * t, 1 + 0 * t, t > 0)
@@ -123,8 +149,7 @@ def extend_history(history: ProcessHistory | None, channels: Channels, memory: f
     Raises:
         ValueError: a ``memory`` below 1.
     """
-    if memory < 1:
-        raise ValueError(f"memory must be at least 1 window, got {memory}; 16 remembers about 16 windows")
+    require(memory >= 1, "memory", memory, "at least 1 window", "16 remembers about 16 windows.")
     if history is None:
         grid = process_grid(channels, margin=_MARGIN)
         return ProcessHistory(grid, window_likelihood(channels, grid))

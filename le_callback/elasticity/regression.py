@@ -5,7 +5,7 @@ span U and V of a reference taken *before* the window, so that the vectors know 
 
     ⟨e_c, ΔX̄⟩ = ∫ (α⟨e_c, U⟩ + β⟨e_c, V⟩) dt + process noise + sampling noise,   c = 1, 2.
 
-Six scalars a time, and two noise variances, are sufficient statistics (:class:`Projections`). Projection on fixed
+Six scalars a time, and two noise variances, are sufficient statistics (``Projections``). Projection on fixed
 vectors avoids the errors-in-variables bias of the Gram matrix, which grows with the number of dimensions: what is left,
 of the order of noise²/signal² along one direction, cancels between increments because the regressor is symmetric in
 time about its increment.
@@ -26,9 +26,14 @@ from le_callback.values import Array
 
 @dataclass(frozen=True)
 class Projections:
-    """Sufficient statistics of the regression at T times, ``(C, T)`` each: of X̄, U, V and of the sampling noise.
+    """Sufficient statistics of the regression at T times.
 
-    A live caller appends one column a log step.
+    Attributes:
+        x, u, v: X̄, U and V along e_1 and e_2, ``(C, T)``.
+        noise: sampling variance of x, ``(C, T)``.
+
+    >>> Projections(*np.ones((4, 2, 5))).noise.shape
+    (2, 5)
     """
 
     x: Array
@@ -75,7 +80,14 @@ def interval_integrals(f: Array, dt: Array) -> Array:
 def regression_channels(times: Array, data: Projections, window: slice, order: int, at: float) -> Channels:
     """Channels of one window; coefficients (α_0, α_1, …, β_0, β_1, …) of α(t) = Σ_j α_j φ_j(t), j < ``order``.
 
-    φ is ``growth.rate_basis``. α_0 and β_0 are the estimates at ``at``. ``window`` selects levels.
+    φ is ``growth.rate_basis``. α_0 and β_0 are the coefficients at ``at``.
+
+    Args:
+        times: ``(T,)``.
+        data: projections, that know nothing of the window.
+        window: levels of the window.
+        order: functions of time.
+        at: a time.
 
     >>> t = np.arange(5.0)
     >>> data = Projections(*(np.ones((2, 5)) for _ in range(4)))

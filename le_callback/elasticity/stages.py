@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from scipy.signal import lfilter
 
-from le_callback.simulation.inputs import check_times
-from le_callback.values import Array
+from le_callback.elasticity.inputs import as_array, check_times
+from le_callback.errors import require
+from le_callback.values import NAN, Array
 
 _LEAST = 16  # increments
 
@@ -27,6 +28,9 @@ class Stages:
         p_value: share of draws without a change whose sup-F is as large.
         autocorrelation: of successive residuals.
         status: ``"two stages"`` or ``"one stage"``, or why nothing can be said.
+
+    >>> Stages(change=40.0, before=0.01, after=0.1, p_value=0.001, autocorrelation=0.0, status="two stages").after
+    0.1
     """
 
     change: float
@@ -55,6 +59,9 @@ def detect_stages(
         draws: draws without a change.
         seed: of the draws.
 
+    Returns:
+        The most likely change, and whether there is one.
+
     Raises:
         ValueError: shapes, values that are not finite, or settings out of range.
 
@@ -65,20 +72,17 @@ def detect_stages(
     ('two stages', 40.0)
     """
     t = check_times(times)
-    y = np.asarray(log_amplitude, dtype=np.float64)
-    if y.shape != t.shape or not np.isfinite(y).all():
-        raise ValueError(f"Expected argument `log_amplitude` to be finite, of shape {t.shape}, but got {y.shape}.")
-    for name, value, most in (("level", level, 1.0), ("trim", trim, 0.5)):
-        if not 0 < value < most:
-            raise ValueError(f"Expected argument `{name}` to be between 0 and {most:g}, but got {value!r}.")
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1 / level - 1:
-        raise ValueError(
-            f"Expected argument `draws` to be at least 1/level − 1 = {1 / level - 1:.0f}, but got {draws!r}."
-        )
-    nan = float("nan")
+    y = as_array(log_amplitude)
+    require(y.shape == t.shape, "log_amplitude", y.shape, f"of shape {t.shape}, as the times")
+    require(bool(np.isfinite(y).all()), "log_amplitude", y, "finite")
+    require(0 < level < 1, "level", level, "between 0 and 1")
+    require(0 < trim < 0.5, "trim", trim, "between 0 and 0.5")
+    least = 1 / level - 1
+    enough = isinstance(draws, int) and not isinstance(draws, bool) and draws >= least
+    require(enough, "draws", draws, f"a whole number, at least 1/level − 1 = {least:.0f}")
     n = len(t) - 1
     if n < _LEAST:
-        return Stages(nan, nan, nan, nan, nan, f"only {len(t)} times: at least {_LEAST + 1} are needed")
+        return Stages(NAN, NAN, NAN, NAN, NAN, f"only {len(t)} times: at least {_LEAST + 1} are needed")
     w = np.diff(t)
     rate = np.diff(y) / w
     edge = max(int(np.ceil(trim * n)), 3)
@@ -90,7 +94,7 @@ def detect_stages(
     if power <= 1e-24 * float((rate**2 * w).sum()):
         changed = abs(after - before) > 1e-9 * max(abs(after), abs(before))
         p_value = 0.0 if changed else 1.0
-        return Stages(float(t[k]) if changed else nan, before, after, p_value, 0.0, _name(changed))
+        return Stages(float(t[k]) if changed else NAN, before, after, p_value, 0.0, _name(changed))
     phi = float(np.clip(residual[1:] @ residual[:-1] / power, -0.98, 0.98))
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal((draws, n))
@@ -98,7 +102,7 @@ def detect_stages(
     null = lfilter([1.0], [1.0, -phi], noise, axis=1) / np.sqrt(w)
     p_value = float((1 + (_sup_f(null, w, edge)[0] >= F[0]).sum()) / (1 + draws))
     changed = p_value <= level
-    return Stages(float(t[k]) if changed else nan, before, after, p_value, phi, _name(changed))
+    return Stages(float(t[k]) if changed else NAN, before, after, p_value, phi, _name(changed))
 
 
 def _name(changed: bool) -> str:

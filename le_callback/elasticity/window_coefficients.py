@@ -18,12 +18,15 @@ class WindowCoefficients:
         amplitude_common, amplitude_difference: of the two modes, sampling noise removed.
         A, B: ∫α and ∫β since ``reference_time``.
         alpha, beta, gamma: α, β and γ = α − β per unit of time.
-        tail_A, tail_B, tail_gamma: finite-time tail indices of A, B and ∫γ.
+        tail_A, tail_B, tail_gamma: finite-time tail indices of A, B and ∫γ, see ``tail_index.finite_time_index``.
         reference_time: of A and B: both modes identifiable from here on.
         gamma_reference_time: of the mode that γ depends on.
         status: "ok", or what is missing and why.
 
     Source: Zhang, Wang, Su 2021, eq. 19, by the norms of the modes.
+
+    >>> WindowCoefficients.unknown("I", Source("logits"), 25.0, "needs two classes").A
+    nan
     """
 
     model: str
@@ -47,6 +50,21 @@ class WindowCoefficients:
     def unknown(cls, model: str, source: Source, time: float, status: str) -> WindowCoefficients:
         """What is reported where a model does not apply; ``status`` says why."""
         nothing = Estimate.unknown()
-        amplitudes, integrals, indices, references = (NAN, NAN), (NAN, NAN), (NAN, NAN, NAN), (NAN, NAN)
-        rates = (nothing, nothing, nothing)
-        return cls(model, source, time, *amplitudes, *integrals, *rates, *indices, *references, status)
+        return cls(
+            model=model,
+            source=source,
+            time=time,
+            amplitude_common=NAN,
+            amplitude_difference=NAN,
+            A=NAN,
+            B=NAN,
+            alpha=nothing,
+            beta=nothing,
+            gamma=nothing,
+            tail_A=NAN,
+            tail_B=NAN,
+            tail_gamma=NAN,
+            reference_time=NAN,
+            gamma_reference_time=NAN,
+            status=status,
+        )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from le_callback.elasticity.sampling import directions_of
+from le_callback.elasticity.sampling_noise import directions_of
 from le_callback.forecast.growth_laws import LAWS, continued, elasticity, law_weights, origins
 from le_callback.forecast.quantities import Frame, frame_at, mode_curves, pair_deviation, propagate, quantities
 from le_callback.similarity import LEModel

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from le_callback.elasticity.amplitudes import mode_noise, norm_series, split_modes
-from le_callback.elasticity.sampling import SamplingNoise, coordinate_variance
+from le_callback.elasticity.sampling_noise import SamplingNoise, coordinate_variance
 from le_callback.similarity import LEModel
 from le_callback.values import Array
 

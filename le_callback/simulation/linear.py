@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from le_callback.elasticity.sampling import directions_of
+from le_callback.elasticity.sampling_noise import directions_of
 from le_callback.similarity import LEModel
 from le_callback.simulation.strengths import Rate
 from le_callback.values import Array

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.polynomial import legendre
 
-from le_callback.elasticity.sampling import directions_of
+from le_callback.elasticity.sampling_noise import directions_of
 from le_callback.similarity import LEModel
 from le_callback.simulation.strengths import Strengths
 from le_callback.values import Array

@@ -11,7 +11,7 @@ import torch
 from le_callback.elasticity.amplitudes import mode_noise, norm_series, split_modes
 from le_callback.elasticity.estimators import estimate_coefficients
 from le_callback.elasticity.rates import estimate_rates, extend_history, mode_channels, mode_functionals
-from le_callback.elasticity.sampling import SamplingNoise
+from le_callback.elasticity.sampling_noise import SamplingNoise
 from le_callback.similarity import DirectionModel, GeneralModel, IModel, LModel
 
 SHARED = (

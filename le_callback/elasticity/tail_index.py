@@ -1,0 +1,261 @@
+"""How fast a coefficient falls off, f ~ t^(−r): critical value r = 1.
+
+Theorem (Zhang, Wang, Su 2021, section 3): γ = ω(1/t) ⇒ separable with probability → 1, γ = o(1/t) ⇒ with probability 0.
+
+Two indices answer two questions. The *finite-time index* of a cumulative F = ∫f, as in the paper's published code, says
+how large F has grown so far: it depends on the reference time (F is 0 there) and on the unit of t. The *local* index
+says how the rate falls now: it depends on neither.
+
+Legend: T times, n times of a tail; t counts from 0; intervals are lower and upper end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from scipy.special import log_ndtr
+from scipy.stats import t as student
+
+from le_callback.values import NAN, Array, Estimate
+
+_BINS, _SPAN, _PER_BIN = 8, 12.0, 4
+_GRID = np.linspace(-1.0, 4.0, 501)
+_UNKNOWN = (NAN, NAN)
+
+
+@dataclass(frozen=True)
+class TailIndex:
+    """How fast a coefficient falls off: f ~ t^(−r), critical value r = 1.
+
+    Attributes:
+        index: finite-time index of the cumulative coefficient F (A, B or G = A − B), see ``finite_time_index``. It is
+            below 1 exactly where F is above 1 in the tail, and depends on ``reference_time`` and on the unit of t.
+        index_interval: from the interval of F, taken as one error common to the whole tail.
+        slope: 1 − d log F/d log t at the end of the tail: does not depend on the scale of F.
+        slope_interval: by the delta method.
+        reference_time: where F is 0.
+        status: empty, or why a number is missing.
+
+    >>> TailIndex(0.5, (0.4, 0.6), 0.5, (0.3, 0.7), 0.0, "").index
+    0.5
+    """
+
+    index: float
+    index_interval: tuple[float, float]
+    slope: float
+    slope_interval: tuple[float, float]
+    reference_time: float
+    status: str
+
+
+@dataclass(frozen=True)
+class Tail:
+    """A cumulative coefficient and its rate over the last times of a run.
+
+    Attributes:
+        times: t ``(n,)``.
+        cumulative: F ``(n,)``.
+        cumulative_interval: ``(n, 2)``.
+        rate: f ``(n,)``, NaN where it is not known.
+        rate_interval: ``(n, 2)``.
+        cumulative_name, rate_name: as in ``TailIndex.status``.
+        may_be_negative: whether growth below zero is growth, as B's is; its absolute value is then taken.
+
+    >>> one = np.array([[99.0]])
+    >>> Tail(one[0], one[0], one, one[0], one, "A", "alpha", True).times
+    array([99.])
+    """
+
+    times: Array
+    cumulative: Array
+    cumulative_interval: Array
+    rate: Array
+    rate_interval: Array
+    cumulative_name: str
+    rate_name: str
+    may_be_negative: bool
+
+    @property
+    def mirrored(self) -> Tail:
+        """The same tail with F and f of opposite sign."""
+        return replace(
+            self,
+            cumulative=-self.cumulative,
+            cumulative_interval=-self.cumulative_interval[:, ::-1],
+            rate=-self.rate,
+            rate_interval=-self.rate_interval[:, ::-1],
+        )
+
+
+def finite_time_index(times: Array, cumulative: Array) -> float:
+    """Finite-time index of a cumulative coefficient: 1 − mean of log F(t)/log(1 + t).
+
+    If f ~ t^(−r) with r < 1 then F = ∫f ~ t^(1−r), and the index tends to r. In the paper's published code t counts
+    points from 1; here times count from 0, hence the 1 + t. The index describes the growth so far: it depends on the
+    reference time, where F is 0, and on the unit of t.
+
+    Args:
+        times: t ``(n,)``, of the tail that is averaged over.
+        cumulative: F ``(n,)``.
+
+    Returns:
+        The index; infinite where F is not positive throughout (no growth since the reference time: above any critical
+        value), NaN where F is not known, times are not positive, or there are none.
+
+    Source: Zhang, Wang, Su 2021, section 3, and their published code.
+
+    >>> round(finite_time_index(np.array([98.0, 99.0]), np.array([10.0, 10.0])), 6)
+    0.499...
+    """
+    if not len(times) or np.isnan(cumulative).any() or not (times > 0).all():
+        return NAN
+    if (cumulative <= 0).any():
+        return math.inf
+    return float(1 - np.mean(np.log(cumulative) / np.log1p(times)))
+
+
+def recent_index(
+    times: Sequence[float], cumulative: Sequence[float], share: float = 0.1, either_sign: bool = False
+) -> float:
+    """Finite-time index over the last ``share`` of the time, as it is followed live.
+
+    Args:
+        times: ``(T,)`` increasing.
+        cumulative: F ``(T,)``, finite.
+        share: of the time from the last point backwards that is averaged over.
+        either_sign: take the absolute value of an F that is negative throughout the tail, as B usually is.
+
+    Returns:
+        As ``finite_time_index``; with ``either_sign``, NaN where F changes its sign.
+
+    >>> round(recent_index([1.0, 98.0, 99.0], [1.0, 10.0, 10.0]), 6)
+    0.499...
+    """
+    if not len(times):
+        return NAN
+    t, F = np.asarray(times, dtype=np.float64), np.asarray(cumulative, dtype=np.float64)
+    late = (t >= (1 - share) * t[-1]) & (t > 0)
+    t, F = t[late], F[late]
+    if either_sign and (F < 0).all():
+        F = -F
+    index = finite_time_index(t, F)
+    return NAN if either_sign and math.isinf(index) else index
+
+
+def index_with_interval(tail: Tail, reference_time: float) -> TailIndex:
+    """Finite-time index and slope of a tail, with intervals.
+
+    >>> t = np.array([98.0, 99.0])
+    >>> F, f = np.array([10.0, 10.0]), np.array([0.05, 0.05])
+    >>> tail = Tail(t, F, np.stack([F - 1, F + 1], 1), f, np.stack([f, f], 1), "G", "gamma", False)
+    >>> found = index_with_interval(tail, 0.0)
+    >>> round(found.index, 2), round(found.slope, 3)
+    (0.5, 0.505)
+    """
+    name, status = tail.cumulative_name, ""
+    if not (np.isfinite(tail.cumulative).all() and (tail.times > 0).all()):
+        status = f"{name} is not known, or t ≤ 0, in the tail: no index"
+        return TailIndex(NAN, _UNKNOWN, NAN, _UNKNOWN, reference_time, status)
+    if tail.may_be_negative and (tail.cumulative < 0).all():
+        status = f"{name} is negative: index of its absolute value"
+        tail = tail.mirrored
+    t, F = tail.times, tail.cumulative
+    low, high = tail.cumulative_interval.T
+    # a larger F gives a smaller index
+    index, interval = finite_time_index(t, F), (finite_time_index(t, high), finite_time_index(t, low))
+    if math.isinf(index):
+        status = f"{name} is not positive in the tail: it has not grown since the reference time, index infinite"
+        lower = interval[0] if (high > 0).all() else math.inf
+        return TailIndex(index, (lower, math.inf), NAN, _UNKNOWN, reference_time, status)
+    slope, slope_interval = _slope(tail)
+    if math.isnan(slope):
+        status = f"{tail.rate_name} is not known in the tail: no slope"
+    return TailIndex(index, interval, slope, slope_interval, reference_time, status)
+
+
+def _slope(tail: Tail) -> tuple[float, tuple[float, float]]:
+    """1 − d log F/d log t = 1 − t·f/F at the last time at which f is known, and its interval; NaN without one."""
+    known = np.flatnonzero(np.isfinite(tail.rate))
+    if not len(known):
+        return NAN, _UNKNOWN
+    i = known[-1]
+    t, F, f = tail.times[i], tail.cumulative[i], tail.rate[i]
+    half_f, half_F = (np.diff(ends[i])[0] / 2 for ends in (tail.rate_interval, tail.cumulative_interval))
+    slope = 1 - t * f / F
+    half = t / F * np.hypot(half_f, f / F * half_F)
+    return float(slope), (float(slope - half), float(slope + half))
+
+
+def local_tail_index(times: Sequence[float], growth: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Tail index r of γ ~ t^(−r) now, from the growth of G over the last windows, with its interval.
+
+    On a grid of log time, ΔG = c ∫ t^(−r) dt + noise: neither the reference time of G nor its scale matters. The
+    variance of each ΔG comes from the scatter of the increments inside its bin; the likelihood of r, with c > 0
+    integrated out, is normalised over −1 ≤ r ≤ 4 and widened where the bins scatter more than their variances say.
+
+    Args:
+        times: (T,) increasing and positive.
+        growth: (T,) G.
+        confidence: of the interval.
+
+    Returns:
+        The median and the interval; unknown with fewer than 5 bins of 4 increments.
+
+    >>> t = np.arange(50.0, 5000.0, 25.0)
+    >>> noise = 1e-4 * np.random.default_rng(0).standard_normal(len(t)).cumsum()
+    >>> round(local_tail_index(t, t**0.5 + noise).value, 2)
+    0.5
+    """
+    t, G = np.asarray(times, dtype=np.float64), np.asarray(growth, dtype=np.float64)
+    late = (t > 0) & (t >= t[-1] / _SPAN) & np.isfinite(G) if len(t) else np.zeros(0, dtype=bool)
+    t, G = t[late], G[late]
+    edges = _edges(t)
+    if len(edges) < 6:
+        return Estimate.unknown()
+    response, variance = np.diff(G[edges]), np.empty(len(edges) - 1)
+    for i, (a, b) in enumerate(pairwise(edges)):
+        x, d = np.diff(t[a : b + 1]), np.diff(G[a : b + 1])
+        rest = d - x * (d.sum() / x.sum())
+        variance[i] = rest @ rest * len(d) / (len(d) - 1)
+    pooled = float(np.median(variance / np.diff(t[edges])))
+    variance = (variance + pooled * np.diff(t[edges])) / 2 + 1e-300
+    steps = np.log(t[edges])
+    power = 1 - _GRID[:, None]
+    # ∫ t^(−r) dt over a bin, relative to the last time so that c is of one scale for all r
+    safe = np.where(np.abs(power) < 1e-9, 1.0, power)
+    flow = np.where(np.abs(power) < 1e-9, np.diff(steps), np.diff(np.exp(safe * (steps - steps[-1])), axis=1) / safe)
+    flow = flow / np.sqrt((flow**2 / variance).sum(1, keepdims=True))  # unit information
+    fitted = (flow * response / variance).sum(1)
+    total = float((response**2 / variance).sum())
+    misfit = np.maximum(total - fitted.clip(min=0) ** 2, 0)
+    dof = len(response) - 2
+    scale = max(1.0, float(misfit.min()) / dof)
+    log_likelihood = (fitted**2 - fitted.max() ** 2) / (2 * scale) + log_ndtr(fitted / math.sqrt(scale))
+    weight = np.exp(log_likelihood - log_likelihood.max())
+    cumulative = np.cumsum(weight) / weight.sum()
+    # few degrees of freedom: tails like Student's
+    tail = float(2 * (1 - _normal_cdf(float(student.ppf(0.5 + confidence / 2, dof)))))
+    low, value, high = np.interp([tail / 2, 0.5, 1 - tail / 2], cumulative, _GRID)
+    return Estimate(float(value), float(low), float(high))
+
+
+def _normal_cdf(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2))
+
+
+def _edges(t: Array) -> list[int]:
+    """Indices that cut the times into bins of equal log width with at least 4 increments each."""
+    if len(t) < 5 * _PER_BIN + 1:
+        return []
+    wanted = np.searchsorted(t, np.geomspace(t[0], t[-1], _BINS + 1)[1:-1])
+    edges = [0]
+    for i in [*wanted.tolist(), len(t) - 1]:
+        if i - edges[-1] >= _PER_BIN:
+            edges.append(i)
+    if edges[-1] != len(t) - 1:
+        edges[-1] = len(t) - 1
+    return edges
