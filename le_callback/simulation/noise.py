@@ -147,7 +147,7 @@ def estimate_sample_noise(
     strengths = as_strengths(coefficients, t, K, model)
     drift = coupled_drift(space_of(model, K, p, full=True), strengths, as_sampling(priors, t, K)[0])
     grid, at = refined(t, strengths.breaks, 1)
-    blocks = np.kron(np.eye(K), np.ones(p))  # (K, Kp): traces of the blocks
+    blocks = np.repeat(np.eye(K), p, axis=1)  # (K, Kp): traces of the blocks
     kept = np.concatenate([v[:1], _traces(flows(drift, grid), np.diag(blocks.T @ v[0] / p), blocks)])
     scale = 1 / np.maximum(v.mean(0), 1e-300)
     target = ((v - kept[at]) * scale).ravel()

@@ -61,6 +61,7 @@ class LEIntegrals:
             ValueError: fewer than two known times.
 
         >>> from le_callback.elasticity.estimators import estimate_coefficients
+        >>> from le_callback.similarity import IModel
         >>> grown = np.exp(0.1 * np.arange(20.0))[:, None, None] * np.array([[1.0], [3.0]])
         >>> LEIntegrals.of(estimate_coefficients(grown, model=IModel())).A[-1].round(2)  # both modes grow: A = u + v
         3.8
