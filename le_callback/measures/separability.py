@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.special import log_ndtr, ndtri_exp
 from scipy.stats import t as student
 from torch import Tensor
 
@@ -20,7 +19,6 @@ from le_callback.records import ClassSeparation, HeadSeparation, Linearisation
 from le_callback.values import NAN, Array, Estimate
 
 LOW_QUANTILE = 0.05  # of the head margin
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(256)
 
 
 def class_hits(features: Tensor, labels: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
@@ -243,43 +241,6 @@ def worst_pairs(pairs: Tensor, classes: Sequence[int], top: int = 3) -> tuple[tu
         for i, v, ok in zip(places.tolist(), values.tolist(), known.tolist(), strict=True)
         if ok
     )
-
-
-def separable_probability(discriminability: float, n: int) -> float:
-    """Probability that n samples of each of two classes are separable along the difference of their means.
-
-    Both classes are Gaussian with the same deviation σ along the difference and means D·σ apart. They are separable
-    there if the largest of one lies below the smallest of the other:
-
-      P = ∫ f(x) (1 − Φ(x − D))ⁿ dx,  f the density of the maximum of n, F = Φⁿ
-
-    which is the event that the Gaussian tail bounds in the paper's proof (eq. 8), exact by quadrature.
-
-    Args:
-        discriminability: D, distance of the means over σ.
-        n: samples of each class.
-
-    Raises:
-        ValueError: if ``n`` is not positive.
-
-    >>> separable_probability(0.0, 1), round(separable_probability(6.0, 100), 3)
-    (0.5..., 0.937)
-    """
-    if n < 1:
-        raise ValueError(f"Expected argument `n` to be at least 1 sample a class, but got {n}.")
-    if math.isnan(discriminability):
-        return NAN
-    if math.isinf(discriminability):
-        return float(discriminability > 0)
-    # by u = 1 − Φⁿ(x) on a log-odds scale, where the extremes of the maximum are resolved for any n
-    odds = 40 * _NODES
-    log_below, log_above = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)
-    log_u = log_below / n  # log Φ(x)
-    upper = log_u > math.log(0.5)
-    log_tail = np.log(-np.expm1(np.where(upper, log_u, -1.0)))
-    x = np.where(upper, -ndtri_exp(log_tail), ndtri_exp(np.where(upper, -1.0, log_u)))
-    values = np.exp(n * log_ndtr(discriminability - x) + log_below + log_above)
-    return min(max(40 * float(np.dot(values, _WEIGHTS)), 0.0), 1.0)
 
 
 def discriminability_growth(
