@@ -17,14 +17,8 @@ import torch
 from forecast_runs import Run, train
 from tqdm import tqdm
 
-from le_callback import (
-    DirectionModel,
-    IModel,
-    fit_class_strengths,
-    project_integrals,
-    relative_difference,
-    simulate_ode,
-)
+from le_callback import DirectionModel, IModel
+from le_callback.simulation import fit_class_strengths, project_integrals, relative_difference, simulate_ode
 
 RESULTS = Path(__file__).parent / "results" / "directions.md"
 RUNS = [Run("geomnist", 0.025, seed, 3000) for seed in (0, 1)] + [Run("digits", 0.05, seed, 3000) for seed in (0, 1)]

@@ -20,12 +20,9 @@ import torch
 from scipy.optimize import least_squares
 from tqdm import tqdm
 
-from le_callback import (
-    IModel,
+from le_callback import IModel, LModel, estimate_coefficients, estimate_le_matrix
+from le_callback.simulation import (
     LEIntegrals,
-    LModel,
-    estimate_coefficients,
-    estimate_le_matrix,
     fit_class_strengths,
     project_integrals,
     relative_difference,

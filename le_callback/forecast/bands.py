@@ -5,27 +5,35 @@ Legend: T past times, N future times, K classes, p dimensions, P pairs, n quanti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from le_callback.elasticity.inputs import as_noise, check_means
-from le_callback.forecast.futures import Run, fit_run, process_noise, simulate
-from le_callback.forecast.growth_laws import LAWS, REACH, WINDOW
-from le_callback.forecast.quantities import frame_at, pair_deviation, pairs_of, quantities
-from le_callback.similarity import LEModel
-from le_callback.values import Array
+from le_callback.elasticity.inputs import check_means
+from le_callback.forecast.futures import Future, fit_run, process_noise, simulate_futures
+from le_callback.forecast.growth_laws import LAWS
+from le_callback.forecast.inputs import Run, check_bands, check_end, check_sigma, read_run
+from le_callback.similarity import LEModel, as_model
+from le_callback.simulation.inputs import check_count, check_generator
+from le_callback.values import NAN, Array
 
-MAX_CLASSES = 64
-_MOST_TIMES = 256  # past times that are looked at
 _STEPS = 40  # future times
+_LEAST_FUTURES = 50
 
 
 @dataclass(frozen=True)
 class Bands:
-    """Quantiles over the futures, each ``(N,)`` or ``(N, n)``."""
+    """Quantiles over the futures.
+
+    Attributes:
+        low, median, high: each ``(N,)`` for one quantity, ``(N, n)`` for several.
+
+    >>> Bands(np.ones(2), np.full(2, 2.0), np.full(2, 3.0)).median
+    array([2., 2.])
+    """
 
     low: Array
     median: Array
@@ -41,6 +49,9 @@ class SeparationTime:
         low, median, high: quantiles over the futures; infinite where it is not reached in the time looked at.
         chance: share of the futures that reach it.
         status: a sentence.
+
+    >>> SeparationTime(1.0, 90.0, 100.0, 120.0, 1.0, "at step 100").median
+    100.0
     """
 
     level: float
@@ -65,7 +76,7 @@ class Forecast:
         ratio: smallest gap over within-class deviation ``(N,)``, None where the deviation is not known.
         separation: when ``ratio`` reaches the level.
         past_times, past_worst_gap, past_ratio: the same of the run so far.
-        laws: weight of each law of growth, by κ (``continuation``).
+        laws: weight of each law of growth, by κ (``growth_laws``).
         model: name.
         confidence: of the bands.
         time_unit: of all times.
@@ -90,11 +101,11 @@ class Forecast:
     status: str
 
 
-def forecast(
+def forecast(  # noqa: PLR0913 -- one call for a user, each setting with its default
     means: Any,
     times: Any,
     *,
-    model: LEModel,
+    model: LEModel | str,
     generator: torch.Generator,
     until: float | None = None,
     spread: Any = None,
@@ -108,7 +119,7 @@ def forecast(
     """Continue the growth of both modes, simulate the LE-SDE forward, and widen by what the same run teaches.
 
     1. Elasticities: log growth of the common and the difference mode per unit of log time, read over the last fifth
-       of the run. They go on by a power law, a log law or a faster saturating one (``continuation.LAWS``); the laws are
+       of the run. They go on by a power law, a log law or a faster saturating one (``growth_laws.LAWS``); the laws are
        weighed by how well each, started earlier in this run, met the present. α and β follow from the two modes.
     2. Each future draws a law and the joint error of one such backtest, times a heavy-tailed factor of random sign, as
        an error of today's elasticities; the sampling error of the last means; and Brownian noise. Its class means then
@@ -124,7 +135,7 @@ def forecast(
         means: ``(T, K, p)`` class means up to now; times at which some are NaN are left out. Only the times from
             ``exp(-1.3)``, about a quarter, of the last one on are used.
         times: ``(T,)``, strictly increasing, counted from the start of the training; times ≤ 0 are left out.
-        model: I-model, L-model, or simplex directions.
+        model: I-model or L-model, also by name, ``"I"`` or ``"L"``, or simplex directions.
         generator: source of all random numbers.
         until: last time of the forecast; three times the last of ``times`` if left out.
         spread: within-class variance tr Σ_k ``(T, K)``, for the separation time.
@@ -141,123 +152,139 @@ def forecast(
 
     Raises:
         ValueError: shapes, settings out of range, more than 64 classes, or a model without two modes.
-        TypeError: a generator that is none.
+        TypeError: a generator or a model that is none.
 
-    >>> from le_callback.similarity import IModel
+    Source: the LE-SDE of Zhang, Wang, Su 2021, section 2; laws of growth, backtests and bands are our own.
+
     >>> t = np.arange(1.0, 101.0)
     >>> x = t[:, None, None] * np.array([[1.0], [2.0]])  # a power law
-    >>> found = forecast(x, t, model=IModel(), generator=torch.Generator().manual_seed(0))
+    >>> found = forecast(x, t, model="I", generator=torch.Generator().manual_seed(0))
     >>> round(float(found.worst_gap.median[-1]), 3)  # at t = 300
     300.0
     """
+    model = as_model(model)
     X, t = check_means(means, times, model)
-    T, K, _ = X.shape
-    r = as_noise(sampling_noise, T, K).trace
-    V = None if spread is None else np.asarray(spread, dtype=np.float64)
-    _check(model, K, T, V, samples, confidence, level, generator, until, t)
-    sigma = None if noise is None else _sigma(noise, K)
-    known = np.isfinite(X).all((1, 2)) & np.isfinite(r).all(1) & (t > 0)
-    if V is not None:
-        known &= np.isfinite(V).all(1) & (V > 0).all(1)
-    X, t, r, V = X[known], t[known], r[known], None if V is None else V[known]
-    pairs = pairs_of(K)
-    frame = frame_at(X[-1], np.ones(len(pairs)), pairs) if len(X) else None
-    past: tuple[Array, Array | None] = (np.zeros(0), None)
-    if frame is not None:
-        curves = quantities(X, frame, deviation=None if V is None else pair_deviation(V, pairs), noise=r)
-        past = np.exp(curves[:, -2]), None if V is None else np.exp(curves[:, -1])
-
-    def nothing(status: str) -> Forecast:
-        none, table = np.zeros(0), np.zeros((0, len(pairs)))
-        empty, nan = Bands(none, none, none), float("nan")
-        time = SeparationTime(level, nan, nan, nan, nan, f"not known: {status}")
-        classes = np.zeros((0, K))
-        return Forecast(
-            float(t[-1]) if len(t) else nan, none, Bands(table, table, table), pairs, Bands(classes, classes, classes),
-            empty, None, time, t, *past, {}, model.name, confidence, time_unit, status,
-        )  # fmt: skip
-
-    recent = np.flatnonzero(t >= t[-1] * np.exp(-REACH - WINDOW)) if len(t) else np.zeros(0, dtype=int)
-    if len(recent) > _MOST_TIMES:
-        recent = recent[np.linspace(0, len(recent) - 1, _MOST_TIMES).round().astype(int)]
-    if len(recent) < 12:
-        return nothing(
-            f"only {len(recent)} readings of all classes in the last three quarters of the run, 12 are needed"
-        )
-    run = Run(np.log(t[recent]), X[recent], r[recent], None if V is None else V[recent], pairs, model)
+    whole = read_run(X, t, model, spread=spread, sampling_noise=sampling_noise)
+    samples = check_count(samples, "samples", _LEAST_FUTURES)
+    check_bands(confidence, level)
+    source = check_generator(generator)
+    end = check_end(until, float(t[-1]))
+    K, P = whole.means.shape[1], len(whole.pairs)
+    sigma = None if noise is None else check_sigma(noise, K)
+    blank = _without_bands(whole, level, confidence, time_unit)
+    run = whole.recent()
     fit = fit_run(run)
     if isinstance(fit, str):
-        return nothing(fit)
-    if sigma is None:
-        sigma = process_noise(run, t[recent])
-    end = 3 * t[-1] if until is None else float(until)
-    ahead = np.geomspace(t[-1], end, _STEPS)
-    ahead[0], ahead[-1] = t[-1], end
+        return replace(blank, status=fit, separation=replace(blank.separation, status=f"not known: {fit}"))
+    ahead = _times_ahead(blank.made_at, 3 * blank.made_at if end is None else end)
     ends = [(1 - confidence) / 2, 0.5, (1 + confidence) / 2]
-    bands, ratios = [], []
-    for future in simulate(run, fit, ahead, sigma, samples, generator):
-        bands.append(np.exp(np.quantile(future.values, ends, axis=0)))
-        ratios.append(future.values[:, -1])
-    low, median, high = np.array(bands).transpose(1, 0, 2)  # (N, n) each
-    P = len(pairs)
-
-    def part(columns: slice | int) -> Bands:
-        return Bands(low[:, columns], median[:, columns], high[:, columns])
-
-    return Forecast(
-        made_at=float(t[-1]),
+    futures = simulate_futures(run, fit, ahead, process_noise(run) if sigma is None else sigma, samples, source)
+    bands, log_ratio = _summary(futures, ends)
+    return replace(
+        blank,
         times=ahead,
-        gaps=part(slice(0, P)),
-        pairs=pairs,
-        along=part(slice(P, P + K)),
-        worst_gap=part(-2),
-        ratio=None if V is None else part(-1),
-        separation=separation_time(ahead, np.array(ratios).T, t, past[1], level, ends, time_unit),
-        past_times=t,
-        past_worst_gap=past[0],
-        past_ratio=past[1],
+        gaps=_part(bands, slice(0, P)),
+        along=_part(bands, slice(P, P + K)),
+        worst_gap=_part(bands, -2),
+        ratio=None if whole.spread is None else _part(bands, -1),
+        separation=separation_time(ahead, log_ratio, blank.past_times, blank.past_ratio, level, ends, time_unit),
         laws=dict(zip(LAWS, fit.weights.tolist(), strict=True)),
-        model=model.name,
+    )
+
+
+def _without_bands(run: Run, level: float, confidence: float, time_unit: str) -> Forecast:
+    """The forecast as it is before anything is foreseen."""
+    none, K = np.zeros(0), run.means.shape[1]
+    table, classes = np.zeros((0, len(run.pairs))), np.zeros((0, K))
+    gap, ratio = run.worst()
+    return Forecast(
+        made_at=float(run.times[-1]) if len(run.times) else NAN,
+        times=none,
+        gaps=Bands(table, table, table),
+        pairs=run.pairs,
+        along=Bands(classes, classes, classes),
+        worst_gap=Bands(none, none, none),
+        ratio=None,
+        separation=SeparationTime(level, NAN, NAN, NAN, NAN, ""),
+        past_times=run.times,
+        past_worst_gap=gap,
+        past_ratio=ratio,
+        laws={},
+        model=run.model.name,
         confidence=confidence,
         time_unit=time_unit,
         status="",
     )
 
 
+def _times_ahead(now: float, end: float) -> Array:
+    ahead = np.geomspace(now, end, _STEPS)
+    ahead[0], ahead[-1] = now, end
+    return ahead
+
+
+def _summary(futures: Iterable[Future], ends: list[float]) -> tuple[Bands, Array]:
+    """Bands ``(N, n)`` of the quantities, and the log ratio ``(S, N)`` of the worst pair of every path."""
+    bands, ratios = [], []
+    for future in futures:
+        bands.append(np.exp(np.quantile(future.values, ends, axis=0)))
+        ratios.append(future.values[:, -1])
+    low, median, high = np.array(bands).transpose(1, 0, 2)  # (N, n) each
+    return Bands(low, median, high), np.array(ratios).T
+
+
+def _part(bands: Bands, columns: slice | int) -> Bands:
+    return Bands(bands.low[:, columns], bands.median[:, columns], bands.high[:, columns])
+
+
 def separation_time(
     times: Array, log_ratio: Array, past_times: Array, past: Array | None, level: float, ends: list[float], unit: str
 ) -> SeparationTime:
-    """First time that each future ``log_ratio (S, N)`` reaches the level, linear between ``times (N,)`` in log time.
+    """First time that each future reaches the level, linear between the times in log time.
+
+    Args:
+        times: future times ``(N,)``.
+        log_ratio: of each future ``(S, N)``.
+        past_times: ``(T,)``.
+        past: ratio so far ``(T,)``; None where it is not known.
+        level: of the ratio.
+        ends: the three quantiles to take.
+        unit: of the times, for the sentence.
 
     >>> ratio = np.array([[1.0, 4.0]])
     >>> found = separation_time(np.array([1.0, 4.0]), np.log(ratio), np.ones(1), ratio[0, :1], 2.0, [0.5] * 3, "step")
     >>> round(found.median, 6), found.chance
     (2.0, 1.0)
     """
-    nan, inf = float("nan"), float("inf")
     if past is None:
-        return SeparationTime(level, nan, nan, nan, nan, "not known: it needs the within-class variance, `spread`")
+        return SeparationTime(level, NAN, NAN, NAN, NAN, "not known: it needs the within-class variance, `spread`")
     if (past >= level).any():
         t = float(past_times[int(np.argmax(past >= level))])
         return SeparationTime(level, t, t, t, 1.0, f"reached at {unit} {clock(t)}")
-    above = log_ratio >= np.log(level)
+    crossing = _crossings(times, log_ratio, float(np.log(level)))
+    low, median, high = (float(np.quantile(crossing, q, method="higher")) for q in ends)
+    chance = float((crossing != np.inf).mean())
+    end = clock(times[-1])
+    if np.isfinite(median):
+        upper = clock(high) if np.isfinite(high) else f"beyond {end}"
+        status = f"at {unit} {clock(median)}, {ends[2] - ends[0]:.0%} of the futures from {clock(low)} to {upper}"
+    else:
+        verb = "never at this rate" if chance < ends[0] else "unlikely"
+        status = f"{verb}: {chance:.0%} of the simulated futures reach {level:g} before {unit} {end}"
+    return SeparationTime(level, low, median, high, chance, status)
+
+
+def _crossings(times: Array, log_ratio: Array, log_level: float) -> Array:
+    """First time ``(S,)`` at which each row of ``log_ratio (S, N)`` is at the level; infinite where it never is."""
+    above = log_ratio >= log_level
     first = above.argmax(1)
     i = np.arange(len(log_ratio))
     before = np.maximum(first - 1, 0)
     rise = log_ratio[i, first] - log_ratio[i, before]
-    share = np.where(rise > 0, (np.log(level) - log_ratio[i, before]) / np.where(rise > 0, rise, 1.0), 0.0)
+    share = np.where(rise > 0, (log_level - log_ratio[i, before]) / np.where(rise > 0, rise, 1.0), 0.0)
     logs = np.log(times)
     crossing = np.exp(logs[before] + share * (logs[first] - logs[before]))
-    crossing = np.where(above.any(1), crossing, inf)
-    low, median, high = (float(np.quantile(crossing, q, method="higher")) for q in ends)
-    chance = float(above.any(1).mean())
-    if not np.isfinite(median):
-        verb = "never at this rate" if chance < ends[0] else "rather not"
-        status = f"{verb}: {chance:.0%} of the simulated futures reach {level:g} before {unit} {clock(times[-1])}"
-    else:
-        upper = clock(high) if np.isfinite(high) else f"after {clock(times[-1])}"
-        status = f"at {unit} {clock(median)}, {ends[2] - ends[0]:.0%} of the futures from {clock(low)} to {upper}"
-    return SeparationTime(level, low, median, high, chance, status)
+    return np.where(above.any(1), crossing, np.inf)
 
 
 def clock(time: float) -> str:
@@ -267,42 +294,3 @@ def clock(time: float) -> str:
     ('1,234,568', '0.0123')
     """
     return f"{time:,.0f}" if time >= 100 else f"{time:.3g}"
-
-
-def _sigma(noise: Any, K: int) -> Array:
-    array = np.asarray(noise.detach().cpu() if isinstance(noise, torch.Tensor) else noise, dtype=np.float64)
-    if array.shape not in ((), (K,)) or not np.isfinite(array).all() or (array < 0).any():
-        raise ValueError(
-            f"Expected argument `noise` to be a number or of shape ({K},), finite and not negative, but got {noise!r}."
-        )
-    return np.broadcast_to(array, (K,))
-
-
-def _check(
-    model: LEModel, K: int, T: int, spread: Array | None, samples: Any, confidence: float, level: float,
-    generator: Any, until: float | None, times: Array,
-) -> None:  # fmt: skip
-    if K > MAX_CLASSES:
-        raise ValueError(
-            f"Expected argument `means` to hold at most {MAX_CLASSES} classes, but got {K}; forecast those of interest."
-        )
-    if not model.has_modes(K):
-        raise ValueError(
-            f"Expected argument `model` to have two modes for {K} classes, but the {model.name}-model given has none; "
-            "use IModel(), LModel() or simplex directions."
-        )
-    if spread is not None and spread.shape != (T, K):
-        raise ValueError(f"Expected argument `spread` to have shape ({T}, {K}), but got {spread.shape}.")
-    if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 50:
-        raise ValueError(f"Expected argument `samples` to be a whole number ≥ 50, but got {samples!r}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"Expected argument `confidence` to be between 0 and 1, but got {confidence!r}.")
-    if not (np.isfinite(level) and level > 0):
-        raise ValueError(f"Expected argument `level` to be positive, but got {level!r}.")
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(
-            f"Expected argument `generator` to be a torch.Generator, but got {type(generator).__name__}; "
-            "pass torch.Generator().manual_seed(…)."
-        )
-    if until is not None and not (np.isfinite(until) and until > max(times[-1], 0)):
-        raise ValueError(f"Expected argument `until` to be later than the last time {times[-1]:g}, but got {until!r}.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from le_callback.forecast.bands import MAX_CLASSES, Forecast, clock
+from le_callback.forecast.bands import Forecast, clock
+from le_callback.forecast.inputs import MAX_CLASSES
 from le_callback.similarity import IModel
 from le_callback.trajectory import Trajectory
 from le_callback.values import Source

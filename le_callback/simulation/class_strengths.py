@@ -19,8 +19,9 @@ import torch
 from scipy.linalg import expm
 from scipy.optimize import least_squares
 
-from le_callback.similarity import LEModel, LModel
-from le_callback.simulation.inputs import check_start, check_times
+from le_callback.errors import require
+from le_callback.similarity import LEModel, as_model
+from le_callback.simulation.inputs import check_count, check_start, check_times
 from le_callback.simulation.linear import Space, space_of
 from le_callback.values import Array
 
@@ -36,6 +37,10 @@ class ClassStrengths:
         edges: ends of the windows ``(W + 1,)``.
         alpha: ``(W, K)``, per unit of time.
         beta: ``(W,)``.
+
+    >>> ClassStrengths(np.array([0.0, 1.0]), np.array([[2.0, 3.0]]), np.array([-1.0]))(0.5)
+    array([[ 2., -1.],
+           [-1.,  3.]])
     """
 
     edges: Array
@@ -46,16 +51,15 @@ class ClassStrengths:
         """E ``(n, K, K)`` at ``times (n,)``, or ``(K, K)`` at a single time.
 
         >>> strengths = ClassStrengths(np.array([0.0, 1.0]), np.array([[2.0, 3.0]]), np.array([-1.0]))
-        >>> strengths(0.5)
-        array([[ 2., -1.],
-               [-1.,  3.]])
+        >>> strengths([0.5, 2.0]).shape
+        (2, 2, 2)
         """
         window = np.clip(np.searchsorted(self.edges, times, side="right") - 1, 0, len(self.beta) - 1)
         return _matrices(self.alpha[window], self.beta[window])
 
 
 def fit_class_strengths(
-    x: Any, times: Any, *, model: LEModel | None = None, window: int = 12, shared: bool = False
+    x: Any, times: Any, *, model: LEModel | str = "L", window: int = 12, shared: bool = False
 ) -> ClassStrengths:
     """Fit α_k(t) and β(t) by shooting: window after window, from where the simulation stands.
 
@@ -68,32 +72,30 @@ def fit_class_strengths(
     Args:
         x: class means ``(T, K, p)``.
         times: ``(T,)``, strictly increasing.
-        model: L by default.
+        model: any, or its short name, ``"I"`` or ``"L"``.
         window: intervals of ``times`` in a window; the last may be shorter.
         shared: whether all classes have one α, as in the paper: two numbers a window.
 
     Raises:
         ValueError: shapes that do not fit, values that are not finite, unordered times, a ``window`` below 1.
+        TypeError: a model that is none.
 
     >>> from le_callback.simulation.ode import simulate_ode
     >>> t, x0 = np.linspace(0, 10, 21), np.array([[2.0, -1.0, 0.0], [0.0, 1.0, -1.0], [-1.0, 0.0, 1.0]])
-    >>> genuine = simulate_ode(x0, np.diag([0.4, 0.2, 0.1]), LModel(), t)
+    >>> genuine = simulate_ode(x0, np.diag([0.4, 0.2, 0.1]), "L", t)
     >>> fit_class_strengths(genuine, t, window=20).alpha.round(3)
     array([[0.4, 0.2, 0.1]])
     """
+    model = as_model(model)
     t = check_times(times)
     means = np.asarray(torch.as_tensor(x).detach().double().cpu().numpy())
-    if means.ndim != 3 or len(means) != len(t) or len(t) < 2 or not np.isfinite(means).all():
-        raise ValueError(
-            f"Expected argument `x` to be finite class means (T, K, p) at {len(t)} times, at least 2, but got shape"
-            f" {means.shape}."
-        )
-    if window < 1:
-        raise ValueError(f"Expected argument `window` to be at least 1 interval, but got {window}.")
-    chosen = LModel() if model is None else model
-    check_start(torch.from_numpy(means[0]), chosen)
+    fits = means.ndim == 3 and len(means) == len(t) >= 2
+    require(fits, "x", means.shape, f"of shape ({len(t)}, K, p), class means at each of the times, at least 2")
+    require(bool(np.isfinite(means).all()), "x", means, "finite")
+    window = check_count(window, "window")
+    check_start(torch.from_numpy(means[0]), model)
     K, p = means.shape[1:]
-    space = space_of(chosen, K, p)
+    space = space_of(model, K, p)
     ends = [*range(0, len(t) - 1, window), len(t) - 1]
     coordinates = space.enter(torch.from_numpy(means)).numpy()
     state, rates, found = coordinates[0], np.zeros(2 if shared else K + 1), []

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from le_callback.errors import require
 from le_callback.simulation.inputs import check_times
 
 EVENTS = ("lost", "reached")
@@ -39,23 +40,23 @@ def exit_times(paths: Tensor, times: Any, direction: Tensor, *, event: str = "lo
     0.5
     """
     t = torch.from_numpy(check_times(times)).to(paths.device)
-    if paths.ndim < 3 or paths.shape[-3] != len(t) or paths.shape[-2] < 2:
-        raise ValueError(
-            f"Expected argument `paths` to have shape (..., {len(t)}, K, p) with K ≥ 2, but got {tuple(paths.shape)}."
-        )
-    K, p = paths.shape[-2:]
-    if tuple(direction.shape) not in ((p,), (K, K, p)):
-        raise ValueError(
-            f"Expected argument `direction` to have shape ({p},) or ({K}, {K}, {p}), but got {tuple(direction.shape)}."
-        )
-    if event not in EVENTS:
-        raise ValueError(f"Expected argument `event` to be one of {', '.join(EVENTS)}, but got {event!r}.")
-    if not bool(torch.isfinite(paths).all()):
-        raise ValueError("Expected argument `paths` to be finite, but it holds NaN or infinity.")
+    shape = tuple(paths.shape)
+    fits = paths.ndim >= 3 and shape[-3] == len(t) and shape[-2] >= 2
+    require(fits, "paths", shape, f"of shape (..., {len(t)}, K, p) with K ≥ 2")
+    K, p = shape[-2:]
+    given = tuple(direction.shape)
+    require(given in ((p,), (K, K, p)), "direction", given, f"of shape ({p},) or ({K}, {K}, {p})")
+    require(event in EVENTS, "event", event, f"one of {', '.join(EVENTS)}")
+    require(bool(torch.isfinite(paths).all()), "paths", paths, "finite")
     nu = direction.to(paths).expand(K, K, p)
     of_k = torch.einsum("...kp,klp->...kl", paths, nu)
     gap = (of_k - torch.einsum("...lp,klp->...kl", paths, nu)).double() - level  # (..., T, K, K)
-    there = gap <= 0 if event == "lost" else gap > 0
+    found = _first_crossing(gap, gap <= 0 if event == "lost" else gap > 0, t)
+    return found.masked_fill(torch.eye(K, dtype=torch.bool, device=paths.device), torch.nan)
+
+
+def _first_crossing(gap: Tensor, there: Tensor, t: Tensor) -> Tensor:
+    """Times ``(..., K, K)`` of the zero of ``gap (..., T, K, K)`` just before it is first ``there``; else infinite."""
     first = there.to(torch.uint8).argmax(-3, keepdim=True)  # 0 also where it never happens
     before = (first - 1).clamp(min=0)
     after_gap, before_gap = gap.gather(-3, first), gap.gather(-3, before)
@@ -63,5 +64,4 @@ def exit_times(paths: Tensor, times: Any, direction: Tensor, *, event: str = "lo
     share = torch.where(drop == 0, 0.0, before_gap / torch.where(drop == 0, 1.0, drop))
     start = t[before]
     found = (start + share * (t[first] - start)).squeeze(-3)
-    found = torch.where(there.any(-3), found, torch.inf)
-    return found.masked_fill(torch.eye(K, dtype=torch.bool, device=paths.device), torch.nan)
+    return torch.where(there.any(-3), found, torch.inf)

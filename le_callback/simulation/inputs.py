@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from le_callback.errors import require, require_type
 from le_callback.similarity import LEModel
 from le_callback.values import Array
 
@@ -25,14 +26,11 @@ def check_times(times: Any) -> Array:
         ValueError: not one dimension, empty, not finite, or not strictly increasing.
     """
     t = times.detach().cpu().numpy() if isinstance(times, Tensor) else np.asarray(times)
-    if t.ndim != 1 or len(t) == 0:
-        raise ValueError(f"Expected argument `times` to have shape (T,) with T ≥ 1, but got {t.shape}.")
+    require(t.ndim == 1 and len(t) > 0, "times", t.shape, "of shape (T,) with T ≥ 1")
     t = t.astype(np.float64)
-    if not (np.isfinite(t).all() and (np.diff(t) > 0).all()):
-        raise ValueError(
-            "Expected argument `times` to be finite and to increase strictly, but it does not; "
-            "sort the times and drop repeated ones."
-        )
+    increasing = bool(np.isfinite(t).all() and (np.diff(t) > 0).all())
+    expected = "finite and to increase strictly"
+    require(increasing, "times", t, expected, "Sort the times and drop repeated ones.")
     return t
 
 
@@ -47,34 +45,45 @@ def check_start(x0: Any, model: LEModel, *, samples: bool = False) -> Tensor:
         ValueError: another shape, fewer than two classes, too few dimensions for the model, complex or not finite.
     """
     x = x0.detach() if isinstance(x0, Tensor) else torch.as_tensor(np.asarray(x0))
-    if x.is_complex():
-        raise ValueError(f"Expected argument `x0` to be real, but got {x.dtype}.")
+    require(not x.is_complex(), "x0", x.dtype, "real")
     if not x.is_floating_point():
         x = x.double()
-    shapes = "(K, p) or (K, n, p)" if samples else "(K, p)"
-    if x.ndim not in ((2, 3) if samples else (2,)) or x.shape[0] < 2 or 0 in x.shape:
-        raise ValueError(f"Expected argument `x0` to have shape {shapes} with K ≥ 2, but got {tuple(x.shape)}.")
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("Expected argument `x0` to be finite, but it holds NaN or infinity; start at a later time.")
+    shapes, ranks = ("(K, p) or (K, n, p)", (2, 3)) if samples else ("(K, p)", (2,))
+    fits = x.ndim in ranks and x.shape[0] >= 2 and 0 not in x.shape
+    require(fits, "x0", tuple(x.shape), f"of shape {shapes} with K ≥ 2")
+    require(bool(torch.isfinite(x).all()), "x0", x, "finite", "Start at a later time.")
     K, p = x.shape[0], x.shape[-1]
-    if p < model.min_dimensions(K):
-        raise ValueError(
-            f"Expected argument `x0` to have p ≥ {model.min_dimensions(K)} for the {model.name}-model of {K} classes, "
-            f"but got p = {p}; use another model."
-        )
+    least = model.min_dimensions(K)
+    expected = f"of p ≥ {least} dimensions for the {model.name}-model of {K} classes"
+    require(p >= least, "x0", tuple(x.shape), expected, "Use another model.")
     model.coordinates(x if x.ndim == 2 else x[:, 0])  # raises where the model does not fit the shape
     return x
 
 
-def check_substeps(substeps: Any) -> int:
-    """A positive whole number.
+def check_count(value: Any, argument: str, least: int = 1) -> int:
+    """A whole number, ``least`` or more.
 
-    >>> check_substeps(2)
+    >>> check_count(2, "substeps")
     2
 
     Raises:
         ValueError: anything else.
     """
-    if isinstance(substeps, bool) or not isinstance(substeps, (int, np.integer)) or substeps < 1:
-        raise ValueError(f"Expected argument `substeps` to be a whole number ≥ 1, but got {substeps!r}.")
-    return int(substeps)
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    require(whole and value >= least, argument, value, f"a whole number ≥ {least}")
+    return int(value)
+
+
+def check_generator(generator: Any) -> torch.Generator:
+    """A source of random numbers.
+
+    >>> check_generator(torch.Generator()).device.type
+    'cpu'
+
+    Raises:
+        TypeError: anything else, as None: the global random state is never used.
+    """
+    known = isinstance(generator, torch.Generator)
+    require_type(known, "generator", generator, "a torch.Generator", "Pass torch.Generator().manual_seed(…).")
+    source: torch.Generator = generator
+    return source

@@ -29,10 +29,17 @@ class Space:
     I-model: the classes couple, each dimension alone: n = K, m = p. Directions: only the part of the features in the
     span of the directions, ``basis (p, r)``, moves: n = Kr, m = 1. Else n = Kp, m = 1. What is across the basis does
     not drift.
+
+    Attributes:
+        blocks: similarity in coordinates ``(K, K, r, r)``; None: identity.
+        basis: orthonormal columns ``(p, r)``; None: all of R^p.
+
+    >>> Space(None, None).drift(np.ones((2, 2))).shape
+    (2, 2)
     """
 
-    blocks: Array | None  # (K, K, r, r) similarity in coordinates; None: identity
-    basis: Array | None  # (p, r) with orthonormal columns; None: all of R^p
+    blocks: Array | None
+    basis: Array | None
 
     def drift(self, W: Array) -> Array:
         """G ``(..., n, n)`` from W ``(..., K, K)``."""

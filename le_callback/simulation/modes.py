@@ -13,6 +13,7 @@ import torch
 from numpy.polynomial import legendre
 
 from le_callback.elasticity.sampling_noise import directions_of
+from le_callback.errors import require
 from le_callback.similarity import LEModel
 from le_callback.simulation.strengths import Strengths
 from le_callback.values import Array
@@ -23,7 +24,12 @@ _SIMPLEX = 1e-12
 
 @dataclass(frozen=True)
 class Growth:
-    """Integrals ``(N + 1,)`` from the first grid point to each: A, B, and C = ∫β exp((A + B/(K−1))/K)."""
+    """Integrals over time, as ``growth`` takes them.
+
+    Attributes:
+        A, B: ∫α and ∫β ``(N + 1,)`` from the first grid point to each.
+        C: ∫β exp((A + B/(K−1))/K) ``(N + 1,)``.
+    """
 
     A: Array
     B: Array
@@ -43,14 +49,17 @@ def has_exact_modes(model: LEModel, num_classes: int) -> bool:
 def growth(strengths: Strengths, grid: Array, num_classes: int) -> Growth:
     """Integrals of α, β over the grid by 8-point Gauss–Legendre: exact for polynomials up to degree 15 between points.
 
+    Raises:
+        ValueError: strengths that are a matrix E.
+
     >>> from le_callback.similarity import IModel
     >>> from le_callback.simulation.strengths import as_strengths
     >>> strengths = as_strengths((lambda t: 2 * t, 0.0), np.zeros(1), 2, IModel())
     >>> growth(strengths, np.array([0.0, 1.0, 3.0]), 2).A.round(12)
     array([0., 1., 9.])
     """
-    if strengths.pair is None:
-        raise ValueError("Expected strengths of two numbers α, β, but got a matrix E.")
+    require(strengths.pair is not None, "strengths", "a matrix E", "two numbers α, β")
+    assert strengths.pair is not None
     K, N = num_classes, len(grid) - 1
     c, w = legendre.leggauss(_NODES)
     half = np.diff(grid)[:, None] / 2  # (N, 1)

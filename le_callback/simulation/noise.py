@@ -12,9 +12,10 @@ import numpy as np
 from scipy.optimize import nnls
 
 from le_callback.elasticity.inputs import check_means
-from le_callback.similarity import LEModel
-from le_callback.simulation.inputs import check_start, check_times
-from le_callback.simulation.linear import flows, refined, space_of
+from le_callback.errors import require
+from le_callback.similarity import LEModel, as_model
+from le_callback.simulation.inputs import check_count, check_start, check_times
+from le_callback.simulation.linear import Flows, flows, refined, space_of
 from le_callback.simulation.ode import coupled_drift
 from le_callback.simulation.strengths import as_sampling, as_strengths
 from le_callback.values import Array
@@ -28,6 +29,9 @@ class NoiseEstimate:
         sigma: σ_k ``(K,)`` per square root of the unit of time, as ``simulate_sde`` takes it.
         unexplained: root mean square of what the fit leaves, over that of what it fits.
         source: ``"means"`` or ``"samples"``: whose noise it is.
+
+    >>> NoiseEstimate(np.array([0.5, 0.5]), 0.0, "means").sigma
+    array([0.5, 0.5])
     """
 
     sigma: Array
@@ -36,7 +40,13 @@ class NoiseEstimate:
 
 
 def estimate_mean_noise(
-    means: Any, times: Any, coefficients: Any, model: LEModel, *, sampling_variance: Any = None, priors: Any = None
+    means: Any,
+    times: Any,
+    coefficients: Any,
+    model: LEModel | str,
+    *,
+    sampling_variance: Any = None,
+    priors: Any = None,
 ) -> NoiseEstimate:
     """Process noise of the class *means*: what the drift leaves of their increments.
 
@@ -53,32 +63,33 @@ def estimate_mean_noise(
         sampling_variance: tr(Σ_k)/n_k of each mean ``(T, K)``; None where the same samples are seen every time.
         priors: as in ``simulate_ode``.
 
+    Returns:
+        σ_k with ``source="means"``.
+
     Raises:
         ValueError: as ``simulate_ode``, fewer than 2 times, or a sampling variance of another shape.
+        TypeError: a model that is none.
 
-    >>> from le_callback.similarity import IModel
     >>> walk = np.cumsum(np.random.default_rng(0).standard_normal((2000, 2, 3)), axis=0) * 0.5
-    >>> estimate_mean_noise(walk, np.arange(2000), (0.0, 0.0), IModel()).sigma.round(1)
+    >>> estimate_mean_noise(walk, np.arange(2000), (0.0, 0.0), "I").sigma.round(1)
     array([0.5, 0.5])
     """
+    model = as_model(model)
     X, t = check_means(means, times, model)
-    _, K, p = X.shape
-    if len(t) < 2 or not np.isfinite(X).all():
-        raise ValueError("Expected argument `means` to be finite and to hold at least 2 times.")
-    r = np.zeros(X.shape[:2]) if sampling_variance is None else np.asarray(sampling_variance, dtype=np.float64)
-    if r.shape != X.shape[:2] or not np.isfinite(r).all() or (r < 0).any():
-        raise ValueError(
-            f"Expected argument `sampling_variance` to have shape {X.shape[:2]}, finite and not negative, but got "
-            f"shape {r.shape}."
-        )
+    T, K, p = X.shape
+    require(T >= 2, "means", X.shape, "of at least 2 times")
+    require(bool(np.isfinite(X).all()), "means", X, "finite")
+    r = np.zeros((T, K)) if sampling_variance is None else np.asarray(sampling_variance, dtype=np.float64)
+    require(r.shape == (T, K), "sampling_variance", r.shape, f"of shape {(T, K)}")
+    require(bool(np.isfinite(r).all() and (r >= 0).all()), "sampling_variance", r, "finite and not negative")
     strengths = as_strengths(coefficients, t, K, model)
     space = space_of(model, K, p, full=True)
     drift = coupled_drift(space, strengths, as_sampling(priors, t, K)[0])
     grid, at = refined(t, strengths.breaks, 1)
     steps = flows(drift, grid).flow
-    stacked = X.reshape(len(X), -1)
+    stacked = X.reshape(T, -1)
     left = np.empty_like(stacked[1:])
-    for i in range(len(t) - 1):
+    for i in range(T - 1):
         x = stacked[i]
         for flow in steps[at[i] : at[i + 1]]:
             x = flow @ x
@@ -86,13 +97,18 @@ def estimate_mean_noise(
     square = (left.reshape(len(left), K, p) ** 2).sum(-1)
     total = (square - r[:-1] - r[1:]).sum(0) / (p * (t[-1] - t[0]))
     moved = float((np.diff(stacked, axis=0) ** 2).sum())
-    return NoiseEstimate(
-        np.sqrt(np.maximum(total, 0)), float(np.sqrt(square.sum() / moved)) if moved > 0 else 0.0, "means"
-    )
+    unexplained = float(np.sqrt(square.sum() / moved)) if moved > 0 else 0.0
+    return NoiseEstimate(np.sqrt(np.maximum(total, 0)), unexplained, "means")
 
 
 def estimate_sample_noise(
-    within_variance: Any, times: Any, coefficients: Any, model: LEModel, *, dimensions: int, priors: Any = None
+    within_variance: Any,
+    times: Any,
+    coefficients: Any,
+    model: LEModel | str,
+    *,
+    dimensions: int,
+    priors: Any = None,
 ) -> NoiseEstimate:
     """Noise of single *samples* from the growth of the variance within classes.
 
@@ -108,52 +124,52 @@ def estimate_sample_noise(
         dimensions: p.
         priors: as in ``simulate_ode``.
 
+    Returns:
+        σ_k with ``source="samples"``.
+
     Raises:
         ValueError: as ``simulate_ode``, or a variance of another shape.
+        TypeError: a model that is none.
 
-    >>> from le_callback.similarity import IModel
     >>> t = np.arange(5.0)
     >>> v = 3 * 0.25 * t[:, None] * np.ones(2)  # three dimensions, σ = ½
-    >>> estimate_sample_noise(v, t, (0.0, 0.0), IModel(), dimensions=3).sigma
+    >>> estimate_sample_noise(v, t, (0.0, 0.0), "I", dimensions=3).sigma
     array([0.5, 0.5])
     """
+    model = as_model(model)
     t = check_times(times)
     v = np.asarray(within_variance, dtype=np.float64)
-    if v.ndim != 2 or len(v) != len(t) or len(t) < 2 or not np.isfinite(v).all() or (v < 0).any():
-        raise ValueError(
-            f"Expected argument `within_variance` to have shape ({len(t)}, K) with at least 2 times, finite and not "
-            f"negative, but got shape {v.shape}."
-        )
-    K, p = v.shape[1], dimensions
+    fits = v.ndim == 2 and len(v) == len(t) >= 2
+    require(fits, "within_variance", v.shape, f"of shape ({len(t)}, K) with at least 2 times")
+    require(bool(np.isfinite(v).all() and (v >= 0).all()), "within_variance", v, "finite and not negative")
+    K, p = v.shape[1], check_count(dimensions, "dimensions")
     check_start(np.zeros((K, p)), model)
-    space = space_of(model, K, p, full=True)
     strengths = as_strengths(coefficients, t, K, model)
-    drift = coupled_drift(space, strengths, as_sampling(priors, t, K)[0])
+    drift = coupled_drift(space_of(model, K, p, full=True), strengths, as_sampling(priors, t, K)[0])
     grid, at = refined(t, strengths.breaks, 1)
-    blocks = np.kron(np.eye(K), np.ones(p))  # (K, Kp): traces of the blocks
-
-    def own_noise(k: int) -> Array:
-        """Traces ``(N + 1, K)`` by unit noise of class k."""
-        S = np.diag(blocks[k])
-        steps = flows(drift, grid, None, lambda s: np.broadcast_to(S, (len(s), *S.shape)))
-        assert steps.covariance is not None
-        C = np.zeros_like(S)
-        traces: list[Array] = [np.zeros(K)]
-        for flow, Q in zip(steps.flow, steps.covariance, strict=True):
-            C = flow @ C @ flow.T + Q
-            traces.append(np.asarray(blocks @ np.diag(C)))
-        return np.stack(traces)
-
-    C = np.diag(blocks.T @ v[0] / p)
-    kept: list[Array] = [v[0]]
-    for flow in flows(drift, grid).flow:
-        C = flow @ C @ flow.T
-        kept.append(np.asarray(blocks @ np.diag(C)))
+    blocks = np.repeat(np.eye(K), p, axis=1)  # (K, Kp): traces of the blocks
+    kept = np.concatenate([v[:1], _traces(flows(drift, grid), np.diag(blocks.T @ v[0] / p), blocks)])
     scale = 1 / np.maximum(v.mean(0), 1e-300)
-    target = ((v - np.stack(kept)[at]) * scale).ravel()
-    design = np.stack([(own_noise(k)[at] * scale).ravel() for k in range(K)], axis=1)
+    target = ((v - kept[at]) * scale).ravel()
+    columns = []
+    for unit in blocks:  # unit noise of one class
+        S = np.diag(unit)
+        steps = flows(drift, grid, None, lambda s, S=S: np.broadcast_to(S, (len(s), *S.shape)))  # type: ignore[misc]
+        caused = np.concatenate([np.zeros((1, K)), _traces(steps, np.zeros_like(S), blocks)])
+        columns.append((caused[at] * scale).ravel())
+    design = np.stack(columns, axis=1)
     size = np.linalg.norm(design, axis=0)
     squares, left = nnls(design / size, target)
-    return NoiseEstimate(
-        np.sqrt(squares / size), float(left) / max(float(np.linalg.norm(v * scale)), 1e-300), "samples"
-    )
+    unexplained = float(left) / max(float(np.linalg.norm(v * scale)), 1e-300)
+    return NoiseEstimate(np.sqrt(squares / size), unexplained, "samples")
+
+
+def _traces(steps: Flows, start: Array, blocks: Array) -> Array:
+    """Traces ``(N, K)`` of the blocks of the covariance that has started as ``start (Kp, Kp)``, after each step."""
+    C, found = start, []
+    for i, flow in enumerate(steps.flow):
+        C = flow @ C @ flow.T
+        if steps.covariance is not None:
+            C = C + steps.covariance[i]
+        found.append(blocks @ np.diag(C))
+    return np.stack(found)

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from le_callback.similarity import LEModel
-from le_callback.simulation.inputs import check_start, check_substeps, check_times
+from le_callback.errors import require
+from le_callback.similarity import LEModel, as_model
+from le_callback.simulation.inputs import check_count, check_start, check_times
 from le_callback.simulation.linear import Space, across_basis, flows, refined, space_of
 from le_callback.simulation.modes import growth, has_exact_modes, mode_solution
 from le_callback.simulation.strengths import Rate, Strengths, as_affine, as_sampling, as_strengths
@@ -24,7 +25,7 @@ METHODS = ("auto", "modes", "exponential")
 def simulate_ode(
     x0: Any,
     coefficients: Any,
-    model: LEModel,
+    model: LEModel | str,
     times: Any,
     *,
     priors: Any = None,
@@ -48,9 +49,9 @@ def simulate_ode(
             - a tuple (α, β), each a number, an array ``(T,)`` at ``times``, linear in between, or a function of time;
             - E itself: ``(K, K)``, ``(T, K, K)`` linear between ``times``, or a function of time to ``(K, K)``;
             - :class:`LEMatrix`: constant in each window, which ends half-way to the next; those at the ends go on.
-        model: I, L, direction or general.
+        model: any, or its short name, ``"I"`` or ``"L"``.
         times: ``(T,)``, strictly increasing, in the unit of 1/α.
-        priors: see ``models.sampling_matrix``; those that change with time are linear between ``times``.
+        priors: see ``similarity.sampling_matrix``; those that change with time are linear between ``times``.
         affine: R: ``(K, p)``, ``(T, K, p)`` linear between ``times``, or a function of time; such as the residue of a
             linearisation.
         method: ``"auto"`` takes the modes where they are exact.
@@ -62,36 +63,35 @@ def simulate_ode(
     Raises:
         ValueError: wrong shapes, values that are not finite, times that do not increase, an unknown method, or
             ``"modes"`` where there are none.
+        TypeError: a model that is none.
 
-    Source: the paper's LE-ODE and its solution, eq. (19).
+    Source: Zhang, Wang, Su 2021, the LE-ODE and its solution, eq. 19.
 
-    >>> from le_callback.similarity import IModel
-    >>> path = simulate_ode([[1.0], [-1.0]], (0.3, 0.1), IModel(), [0.0, 10.0])  # difference mode: exp(10·0.2/2)
+    >>> path = simulate_ode([[1.0], [-1.0]], (0.3, 0.1), "I", [0.0, 10.0])  # difference mode: exp(10·0.2/2)
     >>> path[-1].squeeze().numpy().round(4)
     array([ 2.7183, -2.7183])
     """
+    model = as_model(model)
     t = check_times(times)
     x = check_start(x0, model)
     K, p = x.shape
-    if method not in METHODS:
-        raise ValueError(f"Expected argument `method` to be one of {', '.join(METHODS)}, but got {method!r}.")
-    parts = check_substeps(substeps)
+    require(method in METHODS, "method", method, f"one of {', '.join(METHODS)}")
+    parts = check_count(substeps, "substeps")
     strengths = as_strengths(coefficients, t, K, model)
     sampling, balanced = as_sampling(priors, t, K)
     modes = balanced and affine is None and strengths.pair is not None and has_exact_modes(model, K)
-    if method == "modes" and not modes:
-        raise ValueError(
-            'Expected argument `method` to be "auto" or "exponential" here, but got "modes": these need the I-model or '
-            "simplex directions, coefficients of two numbers, balanced priors and no affine term."
-        )
+    remedy = (
+        "The modes need the I-model or simplex directions, coefficients of two numbers, balanced priors and no affine"
+        " term."
+    )
+    require(modes or method != "modes", "method", method, "auto or exponential here", remedy)
     start = x.double().cpu()
     if modes and method != "exponential":
         grid, at = refined(t, strengths.breaks, parts)
         found = mode_solution(start.numpy(), growth(strengths, grid, K), model)[at]
         return torch.from_numpy(found).to(x)
     rate = None if affine is None else as_affine(affine, t, (K, p))[0]
-    found_path = _by_exponentials(start, space_of(model, K, p), strengths, sampling, rate, t, parts)
-    return found_path.to(x)
+    return _by_exponentials(start, space_of(model, K, p), strengths, sampling, rate, t, parts).to(x)
 
 
 def coupled_drift(space: Space, strengths: Strengths, sampling: Rate) -> Rate:
@@ -121,11 +121,9 @@ def _by_exponentials(
     start: Tensor, space: Space, strengths: Strengths, sampling: Rate, affine: Rate | None, t: Array, parts: int
 ) -> Tensor:
     K = len(start)
-    breaks = np.concatenate([strengths.breaks, t])
-    grid, at = refined(t, breaks, parts)
-    steps = flows(
-        coupled_drift(space, strengths, sampling), grid, None if affine is None else coupled_affine(space, affine)
-    )
+    grid, at = refined(t, np.concatenate([strengths.breaks, t]), parts)
+    pushes = None if affine is None else coupled_affine(space, affine)
+    steps = flows(coupled_drift(space, strengths, sampling), grid, pushes)
     c = space.enter(start)
     rest = start - space.leave(c, K)  # does not drift
     path = [c]

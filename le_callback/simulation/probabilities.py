@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtri_exp
 from torch import Tensor
 
-_NODES = 2001
-_REACH = 12.0  # standard deviations on both sides
+from le_callback.errors import require
+from le_callback.simulation.inputs import check_count
+from le_callback.values import Array
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(256)
+_LOG_ODDS = 40.0  # range of integration on both sides: what lies beyond has a probability of 1e-17
 
 
 def simulated_separation_probability(samples: Tensor, n: int, direction: Tensor | None = None) -> Tensor:
@@ -19,8 +23,7 @@ def simulated_separation_probability(samples: Tensor, n: int, direction: Tensor 
 
     A draw takes the samples of each class from n paths, each path in one draw; S mod n paths are left over. The
     threshold may lie anywhere: the largest sample of one class lies below the smallest of the other. Standard error of
-    a value P:
-    (P(1 − P)/⌊S/n⌋)^½.
+    a value P: (P(1 − P)/⌊S/n⌋)^½.
 
     Args:
         samples: ``(S, ..., K, p)``, as ``simulate_sde`` returns them.
@@ -34,37 +37,43 @@ def simulated_separation_probability(samples: Tensor, n: int, direction: Tensor 
     Raises:
         ValueError: other shapes, fewer than n paths, or samples that are not finite.
 
-    Source: the event whose probability the paper bounds by Gaussian tails (eq. 8).
+    Source: the event whose probability the paper bounds by Gaussian tails (Zhang, Wang, Su 2021, eq. 8).
 
     >>> x = torch.tensor([[[0.0], [1.0]], [[0.2], [0.9]], [[2.0], [0.5]], [[0.1], [0.3]]])  # 4 paths of 2 classes
     >>> simulated_separation_probability(x, 2, torch.ones(1))[0, 1].item()
     0.5
     """
-    if samples.ndim < 3 or samples.shape[-2] < 2:
-        raise ValueError(f"Expected argument `samples` to have shape (S, ..., K, p), but got {tuple(samples.shape)}.")
-    _check_n(n)
-    if len(samples) < n:
-        raise ValueError(f"Expected argument `samples` to hold at least n = {n} paths, but got {len(samples)}.")
-    if not bool(torch.isfinite(samples).all()):
-        raise ValueError("Expected argument `samples` to be finite, but it holds NaN or infinity.")
+    shape = tuple(samples.shape)
+    require(samples.ndim >= 3 and shape[-2] >= 2, "samples", shape, "of shape (S, ..., K, p) with K ≥ 2")
+    n = check_count(n, "n")
+    require(len(samples) >= n, "samples", len(samples), f"at least n = {n} paths")
+    require(bool(torch.isfinite(samples).all()), "samples", samples, "finite")
     draws = len(samples) // n
     groups = samples[: draws * n].unflatten(0, (draws, n))  # type: ignore[no-untyped-call]
-    K = samples.shape[-2]
-    if direction is not None:
-        along = groups @ _direction(direction, samples.shape[-1]).to(groups)  # (draws, n, ..., K)
-        least, most = along.amin(1), along.amax(1)
-        above = least.unsqueeze(-1) > most.unsqueeze(-2)  # k above l
-        found = (above | above.transpose(-1, -2)).double().mean(0)
+    if direction is None:
+        found = _separated_by_means(groups, samples.mean(0))
     else:
-        means = samples.mean(0)
-        centred = groups - means.mean(-2, keepdim=True)
-        projections = centred @ (means - means.mean(-2, keepdim=True)).transpose(-1, -2)  # ⟨x_k, X̄_l⟩ (…, K, K)
-        own = projections.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
-        upper = (own - projections).amin(1)  # ⟨x_k, X̄_k − X̄_l⟩, smallest over the draw
-        lower = (projections.transpose(-1, -2) - own.transpose(-1, -2)).amax(1)  # ⟨x_l, X̄_k − X̄_l⟩, largest
-        found = (upper > lower).double().mean(0)
-    result: Tensor = found.masked_fill(torch.eye(K, dtype=torch.bool, device=found.device), torch.nan)
+        found = _separated_along(groups, _line(direction, shape[-1]).to(groups))
+    result: Tensor = found.masked_fill(torch.eye(shape[-2], dtype=torch.bool, device=found.device), torch.nan)
     return result
+
+
+def _separated_along(groups: Tensor, line: Tensor) -> Tensor:
+    """Share ``(..., K, K)`` of the draws ``(draws, n, ..., K, p)`` that are separable along one line for all pairs."""
+    along = groups @ line  # (draws, n, ..., K)
+    least, most = along.amin(1), along.amax(1)
+    above = least.unsqueeze(-1) > most.unsqueeze(-2)  # k above l
+    return (above | above.transpose(-1, -2)).double().mean(0)
+
+
+def _separated_by_means(groups: Tensor, means: Tensor) -> Tensor:
+    """As ``_separated_along``, along the difference of the two means ``(..., K, p)``, the first class above."""
+    centred = groups - means.mean(-2, keepdim=True)
+    projections = centred @ (means - means.mean(-2, keepdim=True)).transpose(-1, -2)  # ⟨x_k, X̄_l⟩ (…, K, K)
+    own = projections.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
+    upper = (own - projections).amin(1)  # ⟨x_k, X̄_k − X̄_l⟩, smallest over the draw
+    lower = (projections.transpose(-1, -2) - own.transpose(-1, -2)).amax(1)  # ⟨x_l, X̄_k − X̄_l⟩, largest
+    return (upper > lower).double().mean(0)
 
 
 def gaussian_separation_probability(
@@ -87,62 +96,66 @@ def gaussian_separation_probability(
     Raises:
         ValueError: other shapes, values that are not finite.
 
-    Source: the event whose probability the paper bounds by Gaussian tails (eq. 8); here without the bound.
+    Source: the event whose probability the paper bounds by Gaussian tails (Zhang, Wang, Su 2021, eq. 8); here without
+    the bound.
 
     >>> m, C = torch.tensor([[0.0], [2.0]]), torch.ones(2, 1, 1)
     >>> round(gaussian_separation_probability(m, C, 1)[0, 1].item(), 3)  # Φ(2/√2)
     0.921
     """
-    p = means.shape[-1]
-    if means.ndim < 2 or means.shape[-2] < 2 or covariances.shape != (*means.shape, p):
-        raise ValueError(
-            f"Expected arguments `means` and `covariances` to have shapes (..., K, p) and (..., K, p, p), but got "
-            f"{tuple(means.shape)} and {tuple(covariances.shape)}."
-        )
-    _check_n(n)
-    if not bool(torch.isfinite(means).all() and torch.isfinite(covariances).all()):
-        raise ValueError("Expected arguments `means` and `covariances` to be finite, but they hold NaN or infinity.")
+    shape = tuple(means.shape)
+    require(means.ndim >= 2 and shape[-2] >= 2, "means", shape, "of shape (..., K, p) with K ≥ 2")
+    expected = (*shape, shape[-1])
+    require(covariances.shape == expected, "covariances", tuple(covariances.shape), f"of shape {expected}")
+    n = check_count(n, "n")
+    require(bool(torch.isfinite(means).all()), "means", means, "finite")
+    require(bool(torch.isfinite(covariances).all()), "covariances", covariances, "finite")
     m, C = means.double().cpu(), covariances.double().cpu()
+    K, p = shape[-2:]
     if direction is None:
         nu = m.unsqueeze(-2) - m.unsqueeze(-3)  # (..., K, K, p): X̄_k − X̄_l
     else:
-        nu = _direction(direction, p).double().cpu().expand(*m.shape[:-1], m.shape[-2], p)
+        nu = _line(direction, p).double().cpu().expand(*m.shape[:-1], K, p)
     gap = ((m.unsqueeze(-2) - m.unsqueeze(-3)) * nu).sum(-1)
     upper = torch.einsum("...klp,...kpq,...klq->...kl", nu, C, nu).clamp(min=0).sqrt()
     lower = torch.einsum("...klp,...lpq,...klq->...kl", nu, C, nu).clamp(min=0).sqrt()
     found = _ordered(gap.numpy(), upper.numpy(), lower.numpy(), n)
     if direction is not None:
         found = np.minimum(found + np.swapaxes(found, -1, -2), 1.0)  # either may be the upper one
-    K = m.shape[-2]
     return torch.from_numpy(np.where(np.eye(K, dtype=bool), np.nan, found))
 
 
-def _ordered(
-    gap: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    upper: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    lower: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    n: int,
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """P(min of n from N(gap, upper²) > max of n from N(0, lower²)); without noise the sign of the gap decides."""
-    s = np.linspace(-_REACH, _REACH, _NODES)
-    share = np.diff(np.exp(n * log_ndtr(s)))  # of the maximum, in units of ``lower``
-    middle = (s[1:] + s[:-1]) / 2
-    threshold = lower[..., None] * middle
+def _ordered(gap: Array, upper: Array, lower: Array, n: int) -> Array:
+    """P(min of n from N(gap, upper²) > max of n from N(0, lower²)); without noise the sign of the gap decides.
+
+    Mirrored at zero, the minimum of the one is the maximum of the other: the two deviations may change places. The
+    integral runs over the extreme of the class with the smaller one, in which the other factor is the smoother.
+    """
+    narrow, wide = np.minimum(upper, lower)[..., None], np.maximum(upper, lower)[..., None]
+    s, share = _maximum(n)
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = (gap[..., None] - threshold) / upper[..., None]
+        z = (gap[..., None] - narrow * s) / wide
     z = np.where(np.isnan(z), -np.inf, z)
-    return np.asarray((np.exp(n * log_ndtr(z)) * share).sum(-1))
+    return np.clip(np.exp(n * log_ndtr(z)) @ share, 0.0, 1.0)
 
 
-def _check_n(n: int) -> None:
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise ValueError(f"Expected argument `n` to be a whole number ≥ 1, but got {n!r}.")
+def _maximum(n: int) -> tuple[Array, Array]:
+    """Nodes and weights of the largest of n standard normal numbers, with the distribution F = Φⁿ.
+
+    Gauss–Legendre in the log odds log F/(1 − F), where the extremes of the maximum are resolved for any n.
+    """
+    odds = _LOG_ODDS * _NODES
+    log_F, log_rest = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)
+    log_Phi = log_F / n
+    above = log_Phi > np.log(0.5)  # there by the upper tail, for precision
+    log_tail = np.log(-np.expm1(np.where(above, log_Phi, -1.0)))
+    s = np.where(above, -ndtri_exp(log_tail), ndtri_exp(np.where(above, -1.0, log_Phi)))
+    return s, _LOG_ODDS * _WEIGHTS * np.exp(log_F + log_rest)
 
 
-def _direction(direction: Tensor, p: int) -> Tensor:
-    if direction.shape != (p,) or not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
-        raise ValueError(
-            f"Expected argument `direction` to have shape ({p},), finite and not zero, but got shape "
-            f"{tuple(direction.shape)}."
-        )
+def _line(direction: Tensor, p: int) -> Tensor:
+    shape = tuple(direction.shape)
+    require(shape == (p,), "direction", shape, f"of shape ({p},)")
+    usable = bool(torch.isfinite(direction).all()) and bool(direction.any())
+    require(usable, "direction", direction, "finite and not zero")
     return direction

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from le_callback.similarity import LEModel
+from le_callback.errors import require
+from le_callback.similarity import LEModel, as_model
 
 
-def relative_difference(x: Any, y: Any, model: LEModel | None = None) -> Tensor:
+def relative_difference(x: Any, y: Any, model: LEModel | str | None = None) -> Tensor:
     """RD_k = ‖X̄_k − Ȳ_k‖_H / ((‖X̄_k‖ + ‖Ȳ_k‖)/2), symmetric in both trajectories.
 
     ‖z‖²_H = zᵀ H_kk z: the part of the difference along the direction of class k. H_kk counts by its symmetric part,
@@ -23,31 +24,30 @@ def relative_difference(x: Any, y: Any, model: LEModel | None = None) -> Tensor:
     Args:
         x: ``(..., K, p)``, such as the genuine class means over time.
         y: the same shape, such as the simulated ones.
-        model: gives H; None takes the full norm, as the I-model does.
+        model: gives H, or its short name, ``"I"`` or ``"L"``; None takes the full norm, as the I-model does.
 
     Returns:
         ``(..., K)``.
 
     Raises:
         ValueError: shapes that differ or have fewer than two axes.
+        TypeError: a model that is none.
 
-    Source: the paper, eq. (20).
+    Source: Zhang, Wang, Su 2021, eq. 20.
 
     >>> relative_difference(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([1.4142])
     """
+    chosen = None if model is None else as_model(model)
     a, b = (z.detach() if isinstance(z, Tensor) else torch.as_tensor(np.asarray(z)) for z in (x, y))
-    if a.shape != b.shape or a.ndim < 2:
-        raise ValueError(
-            f"Expected arguments `x` and `y` to have one shape (..., K, p), but got {tuple(a.shape)} and "
-            f"{tuple(b.shape)}."
-        )
+    require(a.ndim >= 2, "x", tuple(a.shape), "of shape (..., K, p)")
+    require(a.shape == b.shape, "y", tuple(b.shape), f"of shape {tuple(a.shape)}, as `x`")
     a, b = (z if z.is_floating_point() else z.double() for z in (a, b.to(a.device)))
     difference = a - b
-    if model is None:
+    if chosen is None:
         size = difference.norm(dim=-1)
     else:
-        own, _ = model.regressors(difference, torch.eye(a.shape[-2], dtype=torch.float64))  # H_kk z_k
+        own, _ = chosen.regressors(difference, torch.eye(a.shape[-2], dtype=torch.float64))  # H_kk z_k
         square = (difference * own).sum(-1)
         # rounding may leave a small negative square
         tolerance = 1e-12 * difference.square().sum(-1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from le_callback.elasticity.coefficients import LECoefficients
 from le_callback.elasticity.le_matrix import LEMatrix
+from le_callback.errors import require
 from le_callback.similarity import LEModel, sampling_matrix
 from le_callback.values import Array
 
@@ -43,15 +44,14 @@ class LEIntegrals:
     def __post_init__(self) -> None:
         for name in ("times", "A", "B"):
             object.__setattr__(self, name, _numbers(getattr(self, name)))
-        if self.times.ndim != 1 or len(self.times) < 2 or self.A.shape != self.times.shape:
-            raise ValueError(
-                f"Expected arguments `times`, `A` to have one shape (T,) with T ≥ 2, but got {self.times.shape} and "
-                f"{self.A.shape}."
-            )
-        if self.B.shape != self.A.shape:
-            raise ValueError(f"Expected argument `B` to have the shape {self.A.shape} of `A`, but got {self.B.shape}.")
-        if not (np.isfinite([self.times, self.A, self.B]).all() and (np.diff(self.times) > 0).all()):
-            raise ValueError("Expected `times`, `A`, `B` to be finite and `times` to increase strictly.")
+        shape = self.times.shape
+        require(len(shape) == 1 and shape[0] >= 2, "times", shape, "of shape (T,) with T ≥ 2")
+        increasing = bool(np.isfinite(self.times).all() and (np.diff(self.times) > 0).all())
+        require(increasing, "times", self.times, "finite and to increase strictly")
+        for name in ("A", "B"):
+            values: Array = getattr(self, name)
+            require(values.shape == shape, name, values.shape, f"of shape {shape}, one value for each time")
+            require(bool(np.isfinite(values).all()), name, values, "finite")
 
     @classmethod
     def of(cls, record: LECoefficients) -> LEIntegrals:
@@ -59,19 +59,22 @@ class LEIntegrals:
 
         Raises:
             ValueError: fewer than two known times.
+
+        >>> from le_callback.elasticity.estimators import estimate_coefficients
+        >>> from le_callback.similarity import IModel
+        >>> grown = np.exp(0.1 * np.arange(20.0))[:, None, None] * np.array([[1.0], [3.0]])
+        >>> float(LEIntegrals.of(estimate_coefficients(grown, model=IModel())).A[-1].round(2))  # A = u + v
+        3.8
         """
         known = np.isfinite(record.A) & np.isfinite(record.B)
-        if known.sum() < 2:
-            raise ValueError(
-                f"Expected argument `coefficients` to know A and B at two times at least, but got {int(known.sum())}: "
-                f"{record.status}"
-            )
+        expected = f"an estimate that knows A and B at two times at least (status: {record.status})"
+        require(known.sum() >= 2, "coefficients", int(known.sum()), expected)
         return cls(record.times[known], record.A[known], record.B[known])
 
 
 @dataclass(frozen=True)
 class Strengths:
-    """E(t) for a simulation.
+    """E(t) for a simulation, as ``as_strengths`` reads it.
 
     Attributes:
         matrix: times ``(n,)`` to E ``(n, K, K)``.
@@ -100,11 +103,8 @@ def as_strengths(coefficients: Any, times: Array, num_classes: int, model: LEMod
     """
     K = num_classes
     if isinstance(coefficients, LECoefficients):
-        if coefficients.model != model.name:
-            raise ValueError(
-                f"Expected argument `coefficients` to be estimated for the {model.name}-model, but they are those of "
-                f"the {coefficients.model}-model."
-            )
+        given = coefficients.model
+        require(given == model.name, "coefficients", f"{given}-model", f"estimated for the {model.name}-model")
         coefficients = LEIntegrals.of(coefficients)
     if isinstance(coefficients, LEIntegrals):
         return _from_integrals(coefficients, times, K)
@@ -126,19 +126,20 @@ def as_sampling(priors: Any, times: Array, num_classes: int) -> tuple[Rate, bool
     True
 
     Raises:
-        ValueError: as ``models.sampling_matrix``, or priors of another number of times.
+        ValueError: as ``similarity.sampling_matrix``, or priors of another number of times.
     """
     P = sampling_matrix(num_classes, None if priors is None else torch.as_tensor(_numbers(priors))).numpy()
-    if P.ndim == 3 and len(P) != len(times):
-        raise ValueError(
-            f"Expected argument `priors` that changes with time to have one row for each of the {len(times)} times, "
-            f"but got {len(P)}."
-        )
+    fits = P.ndim == 2 or len(P) == len(times)
+    expected = f"of one row for each of the {len(times)} times where it changes with time"
+    require(fits, "priors", len(P), expected)
     return _interpolated(P, times), bool(np.allclose(P, 1 / num_classes, rtol=0, atol=1e-14))
 
 
 def as_affine(affine: Any, times: Array, shape: tuple[int, int]) -> tuple[Rate, bool]:
     """R(t) ``(n, K, p)`` and whether it is constant, from ``(K, p)``, ``(T, K, p)`` or a function of time.
+
+    Raises:
+        ValueError: another shape, or values that are not finite.
 
     >>> as_affine(np.ones((2, 1)), np.arange(2.0), (2, 1))[0](np.zeros(3)).shape
     (3, 2, 1)
@@ -154,31 +155,34 @@ def _numbers(values: Any) -> Array:
 
 def _rate(value: Any, times: Array, shape: tuple[int, ...], name: str) -> tuple[Rate, bool]:
     """A function of times ``(n,)`` to ``(n, *shape)``, and whether it is constant."""
-    if callable(value) and not isinstance(value, (Tensor, np.ndarray)):
-
-        def call(t: Array) -> Array:
-            rows = [_numbers(value(float(s))) for s in t]
-            for s, row in zip(t, rows, strict=True):
-                if row.shape != shape or not np.isfinite(row).all():
-                    raise ValueError(
-                        f"Expected argument `{name}` to return finite numbers of shape {shape}, but at t = {s:g} got "
-                        f"{'NaN or infinity' if row.shape == shape else f'shape {row.shape}'}."
-                    )
-            return np.stack(rows) if rows else np.zeros((0, *shape))
-
-        return call, False
+    if is_function(value):
+        return _called(value, shape, name), False
     array = _numbers(value)
     T = len(times)
-    if array.shape not in (shape, (T, *shape)):
-        wanted = f"{shape or 'a number'} or {(T, *shape)}"
-        raise ValueError(
-            f"Expected argument `{name}` to have shape {wanted} or to be a function of time, but got {array.shape}."
-        )
-    if not np.isfinite(array).all():
-        raise ValueError(f"Expected argument `{name}` to be finite, but it holds NaN or infinity.")
-    return _interpolated(
-        array if array.shape == shape else array.reshape(T, *shape), times, shape
-    ), array.shape == shape
+    expected = f"a function of time or of shape {shape or '() (a number)'} or {(T, *shape)}"
+    require(array.shape in (shape, (T, *shape)), name, array.shape, expected)
+    require(bool(np.isfinite(array).all()), name, array, "finite")
+    return _interpolated(array, times, shape), array.shape == shape
+
+
+def is_function(value: Any) -> bool:
+    """Whether a caller gave a function of time: tensors and arrays are none, whatever they say.
+
+    >>> is_function(abs), is_function(np.ones(2))
+    (True, False)
+    """
+    return callable(value) and not isinstance(value, (Tensor, np.ndarray))
+
+
+def _called(function: Callable[[float], Any], shape: tuple[int, ...], name: str) -> Rate:
+    def call(t: Array) -> Array:
+        rows = [_numbers(function(float(s))) for s in t]
+        for s, row in zip(t, rows, strict=True):
+            usable = row.shape == shape and bool(np.isfinite(row).all())
+            require(usable, name, row, f"finite and of shape {shape} at t = {s:g}")
+        return np.stack(rows) if rows else np.zeros((0, *shape))
+
+    return call
 
 
 def _interpolated(array: Array, times: Array, shape: tuple[int, ...] | None = None) -> Rate:
@@ -208,11 +212,9 @@ def _of_pair(pair: Callable[[Array], tuple[Array, Array]], breaks: Array, consta
 def _from_integrals(given: LEIntegrals, times: Array, K: int) -> Strengths:
     t = given.times
     slack = 1e-9 * (t[-1] - t[0])
-    if len(times) > 1 and (times[0] < t[0] - slack or times[-1] > t[-1] + slack):
-        raise ValueError(
-            f"Expected argument `times` to lie within {t[0]:g} … {t[-1]:g}, where A and B are known, but got "
-            f"{times[0]:g} … {times[-1]:g}; use other times, or `forecast` for later ones."
-        )
+    within = len(times) == 1 or (times[0] >= t[0] - slack and times[-1] <= t[-1] + slack)
+    expected = f"within {t[0]:g} … {t[-1]:g}, where A and B are known"
+    require(within, "times", times, expected, "Use other times, or `forecast` for later ones.")
     alpha, beta = np.diff(given.A) / np.diff(t), np.diff(given.B) / np.diff(t)
 
     def pair(s: Array) -> tuple[Array, Array]:
@@ -225,11 +227,8 @@ def _from_integrals(given: LEIntegrals, times: Array, K: int) -> Strengths:
 def _from_windows(windows: LEMatrix, K: int) -> Strengths:
     """Constant in each window, which ends half-way to the next centre; the first and last go on outside."""
     known = np.isfinite(windows.E).all((1, 2)) if windows.E.ndim == 3 else np.zeros(0, dtype=bool)
-    if not known.any() or windows.E.shape[1:] != (K, K):
-        raise ValueError(
-            f"Expected argument `coefficients` to hold a ({K}, {K}) matrix of one window at least, but got shape "
-            f"{windows.E.shape} with {int(known.sum())} windows known: {windows.status}"
-        )
+    expected = f"of shape (W, {K}, {K}) with one window known at least (status: {windows.status})"
+    require(bool(known.any()) and windows.E.shape[1:] == (K, K), "coefficients", windows.E.shape, expected)
     centres, E = windows.times[known], windows.E[known]
     edges = (centres[1:] + centres[:-1]) / 2
     return Strengths(lambda t: E[np.searchsorted(edges, t, side="right")], None, edges, True)

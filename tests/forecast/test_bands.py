@@ -8,15 +8,16 @@ import pytest
 import torch
 from simulators import identity_blocks, le_matrix, simulate
 
-from le_callback import IModel, LEIntegrals, LModel, simulate_ode, simulate_sde
-from le_callback.forecast.bands import Forecast, forecast
-from le_callback.forecast.futures import Run, fit_run, process_noise
-from le_callback.forecast.futures import simulate as futures
+from le_callback import IModel, LModel
+from le_callback.forecast import Forecast, forecast
+from le_callback.forecast.futures import fit_run, process_noise, simulate_futures
 from le_callback.forecast.growth_laws import continued, elasticity, origins
+from le_callback.forecast.inputs import Run
 from le_callback.forecast.quantities import pairs_of, propagate, squared_gaps
 from le_callback.recorder import SourceTrajectory
 from le_callback.report.fan_chart import fan_chart
 from le_callback.similarity import DirectionModel, GeneralModel
+from le_callback.simulation import LEIntegrals, simulate_ode, simulate_sde
 from le_callback.trajectory import Trajectory
 
 matplotlib.use("Agg")
@@ -103,12 +104,12 @@ def test_flow_of_a_step_is_the_ode(model, K):
 def test_noise_of_the_futures_is_that_of_the_sde(model, p):
     """Mean squared gap at the end against simulate_sde, 2,000 paths each: 5 standard errors, error probability 1e-5."""
     K, t, S = 4, np.arange(100.0, 201.0), 2000
-    run = Run(np.log(t), grown(shape(K, p), np.log(t / 100)), np.zeros((101, K)), None, pairs_of(K), model)
+    run = Run(t, grown(shape(K, p), np.log(t / 100)), np.zeros((101, K)), None, pairs_of(K), model)
     fit = fit_run(run)
     fit = replace(fit, errors=0 * fit.errors, weights=np.array([1.0, 0.0, 0.0]))
     fit = replace(fit, now=replace(fit.now, own=fit.now.model))  # nothing beyond the model
     times, sigma = np.geomspace(200, 400, 41), np.full(K, 0.05)
-    *_, last = futures(run, fit, times, sigma, S, seed(1))
+    *_, last = simulate_futures(run, fit, times, sigma, S, seed(1))
     w, u, v = model.mode_weights(K), fit.now.u, fit.now.v
     logs = np.log(times / 200)
     A, B = (
@@ -159,7 +160,7 @@ def test_process_noise_is_what_wanders():
     t = np.arange(1.0, 2001.0)
 
     def sigma(means):
-        return process_noise(Run(np.log(t), means, np.zeros((2000, 3)), None, pairs_of(3), IModel()), t)
+        return process_noise(Run(t, means, np.zeros((2000, 3)), None, pairs_of(3), IModel()))
 
     found = []
     for i in range(8):
@@ -233,12 +234,12 @@ def test_the_same_seed_gives_the_same_bands_and_the_global_state_is_left_alone()
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"samples": 3}, "samples"),
-        ({"confidence": 1.0}, "confidence"),
-        ({"level": -1.0}, "level"),
-        ({"until": 50.0}, "until"),
-        ({"spread": np.ones(3)}, "spread"),
-        ({"noise": -1.0}, "noise"),
+        ({"samples": 3}, "`samples` to be a whole number ≥ 50"),
+        ({"confidence": 1.0}, "`confidence` to be between 0 and 1"),
+        ({"level": -1.0}, "`level` to be positive"),
+        ({"until": 50.0}, "`until` to be later than the last time 100"),
+        ({"spread": np.ones(3)}, "`spread` to be of shape"),
+        ({"noise": -1.0}, "`noise` to be a number or of shape"),
         ({"sampling_noise": np.ones((2, 2))}, "noise"),
         ({"model": GeneralModel(torch.eye(3).expand(3, 3, 3, 3))}, "two modes"),
         ({"model": DirectionModel(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 2]]))}, "two modes"),
@@ -250,9 +251,20 @@ def test_wrong_arguments(change, message):
         forecast(grown(shape(3, 3), np.log(t)), t, **({"model": IModel(), "generator": seed()} | change))
 
 
-def test_wrong_generator_and_too_many_classes():
+@pytest.mark.parametrize(("name", "model"), [("I", IModel()), ("L", LModel())])
+def test_models_go_by_their_names(name, model):
+    t = np.arange(1.0, 101.0)
+    x = grown(shape(3, 3), np.log(t))
+    named, given = (forecast(x, t, model=m, generator=seed()) for m in (name, model))
+    assert np.array_equal(named.gaps.high, given.gaps.high)
+    assert named.model == name
+
+
+def test_wrong_generator_model_and_too_many_classes():
     t = np.arange(1.0, 31.0)
-    with pytest.raises(TypeError, match="generator"):
+    with pytest.raises(TypeError, match="`model`"):
+        forecast(grown(shape(3, 3), np.log(t)), t, model="linear", generator=seed())
+    with pytest.raises(TypeError, match="`generator`"):
         forecast(grown(shape(3, 3), np.log(t)), t, model=IModel(), generator=0)
     with pytest.raises(ValueError, match="64 classes"):
         forecast(grown(shape(65, 3), np.log(t)), t, model=IModel(), generator=seed())

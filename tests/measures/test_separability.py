@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import discriminability as slow_discriminability
 from oracles import held_out_discriminability as slow_held_out
-from scipy.integrate import quad
-from scipy.stats import kstest, norm, t
+from scipy.stats import kstest, t
 from sklearn.neighbors import NearestCentroid
 
 from le_callback import ClassMoments, SeparationMonitor
@@ -20,7 +19,6 @@ from le_callback.measures.separability import (
     measure_classes,
     measure_head,
     score_discriminability,
-    separable_probability,
     worst_pairs,
 )
 
@@ -110,34 +108,6 @@ def test_one_logit_for_two_classes():
     assert head.margin == pytest.approx((2 + 1 - 3) / 3)
     assert head.hits.tolist() == [1.0, 1.0]
     assert measure_head(torch.zeros(3, 1), torch.tensor([0, 1, 2]), 3) is None
-
-
-@pytest.mark.parametrize("n", [5, 50, 500])
-def test_separation_probability_is_the_simulated_frequency(n):
-    """Within 3 points; 4,000 simulated pairs of samples have a standard error of at most 0.8 points."""
-    rng = np.random.default_rng(n)
-    for D in (0.5, 2.0, 4.0, 6.0, 8.0):
-        hits = np.mean([rng.standard_normal(n).max() < D + rng.standard_normal(n).min() for _ in range(4000)])
-        assert separable_probability(D, n) == pytest.approx(hits, abs=0.03)
-
-
-@pytest.mark.parametrize("n", [1, 2, 7, 300, 10**6])
-@pytest.mark.parametrize("D", [-1.0, 0.0, 1.5, 6.0, 11.0])
-def test_separation_probability_is_the_integral(n, D):
-    def integrand(x):
-        return np.exp(math.log(n) + norm.logpdf(x) + (n - 1) * norm.logcdf(x) + n * norm.logcdf(D - x))
-
-    where = norm.ppf(0.5 ** (1 / n))
-    expected = quad(integrand, where - 10, where + 12, points=[where, where + 0.5], limit=400, epsabs=1e-12)[0]
-    assert separable_probability(D, n) == pytest.approx(expected, abs=1e-8)
-
-
-def test_separation_probability_at_the_ends():
-    assert separable_probability(0.7, 1) == pytest.approx(norm.cdf(0.7 / math.sqrt(2)), abs=1e-10)
-    assert math.isnan(separable_probability(math.nan, 5))
-    assert (separable_probability(math.inf, 5), separable_probability(-math.inf, 5)) == (1.0, 0.0)
-    with pytest.raises(ValueError, match="`n`"):
-        separable_probability(1.0, 0)
 
 
 def test_linearisation_against_the_matrices():

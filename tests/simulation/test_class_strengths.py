@@ -7,15 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-from le_callback import (
-    ClassStrengths,
-    DirectionModel,
-    IModel,
-    LModel,
-    fit_class_strengths,
-    relative_difference,
-    simulate_ode,
-)
+from le_callback import DirectionModel, IModel, LModel
+from le_callback.simulation import ClassStrengths, fit_class_strengths, relative_difference, simulate_ode
 
 
 def planted(seed, K, windows):
@@ -113,7 +106,7 @@ def test_two_classes_have_more_strengths_than_coordinates_and_still_fit():
         (np.ones((3, 2)), [0.0, 1.0, 2.0], 12, "`x`"),
         (np.full((2, 2, 2), np.nan), [0.0, 1.0], 12, "`x`"),
         (np.ones((2, 2, 2)), [0.0, 1.0], 0, "`window`"),
-        (np.ones((2, 2, 2)), [1.0, 0.0], 12, "increas"),
+        (np.ones((2, 2, 2)), [1.0, 0.0], 12, "`times` to be finite and to increase strictly"),
     ],
 )
 def test_wrong_arguments_are_named(x, times, window, message):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from le_callback import DirectionModel, IModel, LModel, estimate_mean_noise, estimate_sample_noise, simulate_sde
+from le_callback import DirectionModel, IModel, LModel
+from le_callback.simulation import estimate_mean_noise, estimate_sample_noise, simulate_sde
 
 SIGMA = np.array([0.3, 0.5, 0.2])
 DIRECTIONS = torch.tensor([[1.0, 0.0, 0.5, 0.0], [0.0, 1.0, 0.0, -1.0], [-1.0, -0.5, 0.0, 1.0]], dtype=torch.float64)

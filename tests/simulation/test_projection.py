@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from le_callback import IModel, LModel, project_integrals, simulate_ode
+from le_callback import IModel, LModel
+from le_callback.simulation import project_integrals, simulate_ode
 
 
 @pytest.mark.parametrize("model", [IModel(), LModel()])
@@ -45,7 +46,7 @@ def test_turned_modes_stop_at_the_floor():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="`floor`"):
         project_integrals(np.ones((2, 2, 1)), model=IModel(), floor=0)
-    with pytest.raises(ValueError, match="one is zero"):
+    with pytest.raises(ValueError, match="`means` to be such that no mode is zero"):
         project_integrals(np.ones((2, 2, 1)), model=IModel())
     with pytest.raises(ValueError, match="`means` to be finite"):
         project_integrals(np.full((2, 2, 1), np.nan), model=IModel())

@@ -5,6 +5,7 @@ Random starts, fixed seeds. Statistical tests: KS at level 1e-4 each, moments wi
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,14 +20,16 @@ from le_callback import (
     DirectionModel,
     GeneralModel,
     IModel,
-    LEIntegrals,
     LModel,
     estimate_coefficients,
     estimate_le_matrix,
-    simulate_ode,
-    simulate_sde,
 )
-from le_callback.simulation.sde import euler_maruyama
+from le_callback.simulation import LEIntegrals, simulate_ode, simulate_sde
+from le_callback.simulation.diffusion import as_noise_rate
+from le_callback.simulation.linear import flows, space_of
+from le_callback.simulation.ode import coupled_drift
+from le_callback.simulation.sde import Equation, euler_states
+from le_callback.simulation.strengths import as_sampling, as_strengths
 
 TIMES = np.linspace(10.0, 50.0, 9)
 
@@ -212,18 +215,18 @@ def test_type_and_device_follow_the_start():
 BAD_ODE = [
     ({"times": [0.0, 0.0]}, "increase strictly"),
     ({"times": [0.0, np.nan]}, "finite"),
-    ({"times": 3.0}, r"\(T,\)"),
+    ({"times": 3.0}, r"`times` to be of shape \(T,\)"),
     ({"x0": torch.full((2, 3), torch.nan)}, "`x0` to be finite"),
-    ({"x0": torch.ones(3)}, r"\(K, p\)"),
+    ({"x0": torch.ones(3)}, r"`x0` to be of shape \(K, p\)"),
     ({"x0": torch.ones(1, 3)}, "K ≥ 2"),
     ({"model": LModel(), "x0": torch.ones(3, 2)}, "p ≥ 3"),
     ({"method": "euler"}, "`method` to be one of"),
     ({"coefficients": (0.1, np.ones(5))}, "`beta`"),
     ({"coefficients": (np.nan, 0.1)}, "`alpha` to be finite"),
-    ({"coefficients": (lambda t: t * np.nan, 0.1)}, "`alpha` to return finite"),
-    ({"coefficients": np.ones((4, 4))}, "`coefficients` to have shape"),
-    ({"coefficients": LEIntegrals([0, 1], [0, 1], [0, 1])}, "`times` to lie within 0 … 1"),
-    ({"priors": np.ones((5, 2))}, "`priors` that changes"),
+    ({"coefficients": (lambda t: t * np.nan, 0.1)}, "`alpha` to be finite.* at t = "),
+    ({"coefficients": np.ones((4, 4))}, r"`coefficients` to be a function of time or of shape \(2, 2\)"),
+    ({"coefficients": LEIntegrals([0, 1], [0, 1], [0, 1])}, "`times` to be within 0 … 1"),
+    ({"priors": np.ones((5, 2))}, "`priors` to be of one row for each of the 3 times"),
     ({"affine": np.ones((2, 2))}, "`affine`"),
     ({"substeps": 0}, "`substeps`"),
 ]
@@ -238,7 +241,7 @@ def test_wrong_arguments_are_named(change, message):
 
 BAD_SDE = [
     ({"noise": np.ones(3)}, ValueError, "`noise` to be a number"),
-    ({"noise": -1.0}, ValueError, "not to be negative"),
+    ({"noise": -1.0}, ValueError, "`noise` to be a σ that is not negative"),
     ({"noise": np.nan}, ValueError, "`noise` to be finite"),
     ({"noise": -np.stack([np.eye(3)] * 2)}, ValueError, "negative eigenvalues"),
     ({"samples": 0}, ValueError, "`samples`"),
@@ -341,10 +344,6 @@ def test_marginals_are_gaussian_with_the_closed_form_of_the_modes():
 
 
 def test_covariance_of_a_time_varying_sde_is_of_fourth_order():
-    from le_callback.simulation.linear import flows, space_of
-    from le_callback.simulation.ode import coupled_drift
-    from le_callback.simulation.strengths import as_sampling, as_strengths
-
     model, blocks, _ = problem("direction", 3)
     p = blocks.shape[-1]
     times = np.array([0.0, 4.0])
@@ -379,16 +378,19 @@ def test_covariance_of_a_time_varying_sde_is_of_fourth_order():
 def test_euler_maruyama_is_of_strong_order_one(name):
     """The same Brownian paths at six step sizes, against one 16 times finer than the finest."""
     model, _, start = problem(name, 3)
-    x0, S, fine = torch.tensor(start), 400, 2**11
+    S, fine = 400, 2**11
+    x0 = torch.tensor(start).expand(S, *start.shape)
+    space, rate = space_of(model, *start.shape), as_noise_rate(lambda t: 0.5 + 0.3 * t, 0.0, *start.shape)
     g = torch.Generator().manual_seed(0)
     dB = torch.randn(S, fine, *start.shape, generator=g, dtype=torch.float64) * (1 / fine) ** 0.5
 
     def end(n):
-        grouped = dB.reshape(S, n, fine // n, *start.shape).sum(2)
+        white = iter(dB.reshape(S, n, fine // n, *start.shape).sum(2).mul(n**0.5).unbind(1))  # of unit variance
         grid = np.linspace(0, 1, n + 1)
-        return euler_maruyama(
-            x0, (lambda t: 1.5 + t, lambda t: -0.5 * t), model, grid, grouped, noise=lambda t: 0.5 + 0.3 * t
-        )[:, -1]
+        strengths = as_strengths((lambda t: 1.5 + t, lambda t: -0.5 * t), grid, 3, model)
+        drift = coupled_drift(space, strengths, as_sampling(None, grid, 3)[0])
+        *_, last = euler_states(Equation(space, drift, rate, None, grid), x0, lambda: next(white))
+        return last
 
     reference = end(fine)
     sizes = [4, 8, 16, 32, 64, 128]
@@ -406,6 +408,20 @@ def test_paths_have_the_lag_covariance_of_a_markov_process():
     sampled = np.cov(x[:, 2].T, x[:, 1].T)[:2, 2:]
     expected = flow @ np.cov(x[:, 1].T)
     assert np.abs(sampled - expected).max() < 5 * np.sqrt(2 / S) * np.abs(expected).max() * 2
+
+
+def test_models_go_by_their_names():
+    x0, g = torch.ones(3, 3), torch.Generator
+    for name, model in (("I", IModel()), ("L", LModel())):
+        named, given = (simulate_ode(x0, (0.3, -0.1), m, TIMES) for m in (name, model))
+        assert torch.equal(named, given)
+        named, given = (
+            simulate_sde(x0, (0.3, -0.1), m, TIMES, noise=0.1, generator=g().manual_seed(0)) for m in (name, model)
+        )
+        assert torch.equal(named, given)
+    for call in (simulate_ode, partial(simulate_sde, noise=0.1, generator=g())):
+        with pytest.raises(TypeError, match="`model`"):
+            call(x0, (0.3, -0.1), "linear", TIMES)
 
 
 def test_seed_decides_and_the_global_state_is_left_alone():
