@@ -1,6 +1,8 @@
 # make demo   train on GeoMNIST with the callback attached and print the summary
-# make test   run the tests
-# make check  lint and types
+# make test   run the tests with two workers
+# make check  lint, types and which rooms may import which
+# make package   build the package, check it, and fit in an environment that has nothing else
+# make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.regime.*' for one file
 # make overhead   own cost beside bare kernels
 # make paper   the source paper's experiments: figures 1 to 5 and tables; interrupted, it goes on where it was
 #              make paper RUNS=10 CIFAR=cifar-10-python.tar.gz   averages of ten trainings, with CIFAR-10
@@ -10,7 +12,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test check format clean
+.PHONY: demo test check package mutants format clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,19 +24,35 @@ demo: .venv/ready
 	$(BIN)/python examples/demo.py
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+# With what the package requires and no more: neither the extras nor the checkout can be imported there.
+package: .venv/ready
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv --clear dist/environment
+	dist/environment/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	dist/environment/bin/python -I .ci/small_fit.py
+	rm -rf dist/environment
+
+MUTANTS ?=
+mutants: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 $(if $(MUTANTS),'$(MUTANTS)')
+	$(BIN)/python .ci/mutants.py
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv dist mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
 .PHONY: accuracy overhead phase-transition forecast paper

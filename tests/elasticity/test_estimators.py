@@ -1,6 +1,5 @@
 """Estimators against planted coefficients (tests/simulators.py) and the numbers of the paper's published code."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,7 @@ from le_callback.elasticity.rates import estimate_rates, extend_history, mode_ch
 from le_callback.elasticity.sampling_noise import SamplingNoise
 from le_callback.similarity import DirectionModel, GeneralModel, IModel, LModel
 
-SHARED = (
-    Path(os.environ.get("LE_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data" / "geomnist_runs.npz"
-)
+RECORDED = Path(__file__).parents[1] / "data" / "geomnist_excerpt.npz"
 
 
 def balanced(K):
@@ -56,10 +53,9 @@ def test_closed_form_is_equation_19_on_mean_log_entries():
     assert np.isnan(found.alpha).all()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="recorded runs are not here")
 @pytest.mark.parametrize("run", ["p00_batch1", "p00_batch16"])
 def test_closed_form_equals_the_official_code(run):
-    with np.load(SHARED) as data:
+    with np.load(RECORDED) as data:
         official = {k.rsplit(f"{run}/official/", 1)[1]: data[k] for k in data if k.startswith(f"{run}/official/")}
     X = official["X"]
     found = estimate_coefficients(X, np.arange(1.0, len(X) + 1), model=IModel(), method="closed_form", window=21)

@@ -20,6 +20,7 @@ def load(name):
     return module
 
 
+STEPS = 1850
 LAST = deque(maxlen=50)  # features, logits and labels of the demo's last window, seen by a hook of the test's own
 
 
@@ -38,7 +39,7 @@ def demo(tmp_path_factory):
             return loss
 
     example.Classifier = Recorded
-    callback = example.main(["--logdir", str(logdir)])
+    callback = example.main(["--steps", str(STEPS), "--logdir", str(logdir)])
     events = EventAccumulator(str(logdir / "geomnist" / "version_0"))
     events.Reload()
     return callback, events
@@ -50,7 +51,7 @@ def series(events, tag):
 
 def test_demo_separates(demo):
     callback, events = demo
-    assert len(series(events, "le/I_logits/gamma")) == 120
+    assert len(series(events, "le/I_logits/gamma")) == STEPS // 50
     assert callback.last_record.separation["features"].nearest_mean_accuracy >= 0.99
     for model in ("I_features", "I_logits", "L_logits"):
         assert callback.last_record.coefficients[model].tail_gamma < 1
@@ -79,7 +80,7 @@ def test_demo_angles_equal_a_slow_oracle_on_the_same_samples(demo, position, sou
         a, b = means[i] - centre, means[j] - centre
         squares.append((math.degrees(math.acos(a @ b / math.sqrt(a @ a) / math.sqrt(b @ b))) - 120) ** 2)
     record = demo[0].last_record
-    assert record.window == (5950, 6000)
+    assert record.window == (STEPS - 50, STEPS)
     assert record.samples == sum(map(len, samples.values())) == 800
     assert record.etf[source].deviation == pytest.approx(math.sqrt(sum(squares) / 3), abs=1e-3)
 
@@ -97,7 +98,10 @@ def test_plot_of_the_demo(demo, tmp_path):
     figure = plot.draw(plot.reader(demo[1].path))
     assert len(figure.axes) == 6
     assert all(
-        len(line.get_xdata()) == 120 for axes in figure.axes for line in axes.lines if line.get_label()[0] != "_"
+        len(line.get_xdata()) == STEPS // 50
+        for axes in figure.axes
+        for line in axes.lines
+        if line.get_label()[0] != "_"
     )
     plot.main([demo[1].path, str(tmp_path / "run.png")])
     assert (tmp_path / "run.png").stat().st_size > 10_000
