@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> LECallback:
     seed_everything(0, verbose=False)
     train = DataLoader(GeoMNIST(per_class=500, seed=0), batch_size=16, shuffle=True)
     validation = DataLoader(GeoMNIST(per_class=100, seed=1), batch_size=100)
-    callback = LECallback()
+    callback = LECallback(tags="all")  # loggers get the essential tags by default; plot_run.py draws more
     trainer = Trainer(
         max_steps=arguments.steps,
         callbacks=[callback],

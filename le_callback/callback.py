@@ -99,7 +99,7 @@ class LECallback(AnyCallback):
 
     steps_aside = False  # whether it leaves the Trainer to other instances
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- each is a setting that a command line names
         self,
         head: str | nn.Module | None = None,
         label: LabelSource = None,

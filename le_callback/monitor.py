@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from le_callback.elasticity.live import LayerReading, LiveCoefficients
+from le_callback.elasticity.tail_index import local_tail_index
 from le_callback.errors import require
 from le_callback.measures import MEASURES
 from le_callback.measures.base import SourceWindow
@@ -22,7 +23,7 @@ from le_callback.moments.window import ClassWindow
 from le_callback.probe.follower import NoProbe, ProbeFollower
 from le_callback.recorder import TrajectoryRecorder
 from le_callback.records import PRIMARY_MODEL, Regime, WindowRecord
-from le_callback.regime import is_converged, judge_regime, local_tail_index
+from le_callback.regime import is_converged, judge_regime
 from le_callback.similarity import IModel, LEModel, LModel
 from le_callback.values import Source
 
@@ -83,7 +84,7 @@ class SeparationMonitor:
         self.window: ClassWindow | None = None
         self.recorder = TrajectoryRecorder()
         self._time_sum, self._timed = 0.0, 0
-        fits = {"smoothing": s.smoothing, "threshold": s.identifiability, "confidence": s.confidence}
+        fits: dict[str, Any] = {"smoothing": s.smoothing, "threshold": s.identifiability, "confidence": s.confidence}
         self._live = LiveCoefficients([(m, Source(layer)) for m, layer in MODELS], num_classes, **fits)
         self.probe: ProbeFollower | NoProbe = NoProbe()
         if s.probe:

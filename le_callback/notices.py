@@ -40,7 +40,7 @@ class Notices:
         """Warn about ``what``, unless that was said before."""
         if what not in self._told:
             self._told.add(what)
-            rank_zero_warn(f"LECallback: {what}{f' ({detail})' if detail else ''}.", category=DiagnosticWarning)
+            warn(f"{what}{f' ({detail})' if detail else ''}.", DiagnosticWarning)
 
     def tell_skipped(self, key: str, detail: str = "") -> None:
         """Warn that something of ``SKIPPED`` was left out, unless that was said before."""
@@ -53,6 +53,11 @@ class Notices:
             yield
         except Exception as error:
             self.tell(what, f"{type(error).__name__}: {error}")
+
+
+def warn(what: str, category: type[Warning]) -> None:
+    """Warn on the first process."""
+    rank_zero_warn(f"LECallback: {what}", category=category)
 
 
 def inform(what: str) -> None:

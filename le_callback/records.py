@@ -1,4 +1,6 @@
-"""All that one window says, as it passes between the stages. Plain numbers: nothing here keeps a graph or a device alive.
+"""All that one window says, as it passes between the stages.
+
+Plain numbers: nothing here keeps a graph or a device alive.
 
 The records of measures, coefficients and probe readings stand beside what makes them.
 """

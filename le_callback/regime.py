@@ -24,13 +24,13 @@ def is_converged(record: WindowRecord) -> bool:
     95 %.
     """
     head = record.head
-    if head is None or head.tried.sum() == 0 or record.linearisation is None:
+    if head is None or head.tried.sum() == 0 or record.effective_training is None:
         return False
-    accuracies = [s.nearest_mean_accuracy for s in record.separation.values()]
+    accuracies = [found.accuracy for found in record.nearest_mean.values()]
     nearest = max((a for a in accuracies if not math.isnan(a)), default=0.0)
     if head.hits.sum() / head.tried.sum() < SEPARATED or nearest < NEAREST:
         return False
-    return record.linearisation.psi < SPENT or any(c.gamma.low <= 0 for c in record.coefficients.values())
+    return record.effective_training.psi < SPENT or any(c.gamma.low <= 0 for c in record.coefficients.values())
 
 
 def judge_regime(gamma: Estimate, time: float, index: Estimate, converged: bool = False) -> Regime:

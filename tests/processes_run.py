@@ -53,7 +53,7 @@ class Records(Callback):
     def save(self, folder, case, trainer, model):
         found = {"rows": self.rows, "seen": model.seen, "step": trainer.global_step}
         if self.callback.last_record and self.callback.last_record.step_response:
-            tracker = self.callback.monitor.step_response["features"]
+            tracker = self.callback.monitor.probe.step_response["features"]
             found["compositions"] = [composition for composition, _ in tracker._steps]
         torch.save(found, Path(folder) / f"{case}_{trainer.global_rank}.pt")
 

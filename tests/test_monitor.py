@@ -10,7 +10,7 @@ from oracles import held_out_discriminability
 from sklearn.neighbors import NearestCentroid
 
 from le_callback import SeparationMonitor
-from le_callback.report.dashboards import scalars
+from le_callback.report.tags import scalars
 
 RECORDED = Path(__file__).parent / "data" / "geomnist_excerpt.npz"
 WINDOW = 50
@@ -67,23 +67,23 @@ def test_recorded_training_is_collapsed_as_measured(recorded):
     centred = means - means.mean(0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     angles = np.degrees(np.arccos([unit[0] @ unit[1], unit[0] @ unit[2], unit[1] @ unit[2]]))
-    etf, separation = last.etf["logits"], last.separation["logits"]
+    etf, nearest = last.etf["logits"], last.nearest_mean["logits"]
     assert etf.deviation == pytest.approx(np.sqrt(np.mean((angles - 120) ** 2)), abs=1e-4)
     assert etf.smallest == pytest.approx(angles.min(), abs=1e-4)
     assert 13 < etf.deviation < 19
     centroid = NearestCentroid().fit(x_before, y_before)
-    assert separation.nearest_mean_accuracy == pytest.approx(centroid.score(x, y), abs=1e-12)
-    assert separation.nearest_mean_accuracy >= 0.99
+    assert nearest.accuracy == pytest.approx(centroid.score(x, y), abs=1e-12)
+    assert nearest.accuracy >= 0.99
     before = np.stack([x_before[y_before == k].mean(0) for k in range(3)])
     smallest = np.nanmin(held_out_discriminability(x, y, before))
-    assert separation.discriminability == pytest.approx(smallest, rel=1e-4)
+    assert last.discriminability["logits"].smallest == pytest.approx(smallest, rel=1e-4)
     assert last.coefficients["I_logits"].tail_gamma < 1
 
 
 def test_pure_noise_labels_are_not_called_separable(recorded):
     """Labels corrupted at 2/3 carry no information: the windows never fix a growth of the between-class gap early."""
     *_, last = replay(recorded, "p67_batch1")
-    assert last.separation["logits"].nearest_mean_accuracy < 0.6
+    assert last.nearest_mean["logits"].accuracy < 0.6
     assert not last.coefficients["I_logits"].tail_gamma < 1
 
 
@@ -106,7 +106,7 @@ class TestSmallCases:
         x = torch.full((4, 3), torch.nan)
         monitor.update(features=x, logits=x[:, :2], target=torch.tensor([0, 1, 0, 1]))
         record = monitor.close(step=1)
-        assert record.skipped == {"samples with features that are not finite": 4}
+        assert record.skipped == {"nonfinite_features": 4}
         assert all(math.isnan(value) for value in unmeasured(record))
 
     def test_constant_features(self):
@@ -117,7 +117,7 @@ class TestSmallCases:
             monitor.update(features=x, logits=x[:, :2], target=torch.tensor([0, 1] * 3))
             record = monitor.close(step)
         assert math.isnan(record.coefficients["I_features"].gamma.value)
-        assert not record.separation["features"].discriminability > 0
+        assert not record.discriminability["features"].smallest > 0
 
     def test_one_logit_for_two_classes(self):
         monitor = SeparationMonitor(num_classes=2)
@@ -132,7 +132,7 @@ class TestSmallCases:
         assert math.isfinite(record.coefficients["I_logits"].amplitude_difference)
 
     def test_more_classes_than_are_paired(self, monkeypatch):
-        monkeypatch.setattr("le_callback.monitor.MAX_PAIRED_CLASSES", 4)
+        monkeypatch.setattr("le_callback.measures.base.MAX_COMPARED", 4)
         monitor = SeparationMonitor(num_classes=10)
         y = torch.arange(100) % 10
         x = torch.nn.functional.one_hot(y, 10).float() + 0.01 * torch.randn(100, 10)
@@ -140,16 +140,44 @@ class TestSmallCases:
             monitor.update(features=x, logits=x, target=y)
             record = monitor.close(step)
         assert record.etf["features"].classes == (0, 3, 6, 9)
-        assert record.separation["features"].nearest_mean_accuracy == 1.0
-        assert set(record.separation["features"].pair) <= {0, 3, 6, 9}
+        assert record.nearest_mean["features"].accuracy == 1.0
+        assert set(record.discriminability["features"].pair) <= {0, 3, 6, 9}
 
     def test_another_width_is_skipped(self):
         monitor = SeparationMonitor(num_classes=2)
         y = torch.tensor([0, 1])
         monitor.update(features=torch.zeros(2, 3), logits=torch.zeros(2, 2), target=y)
         monitor.update(features=torch.zeros(2, 4), logits=torch.zeros(2, 2), target=y)
-        assert monitor.close(1).skipped == {"batches whose feature width changed": 1}
+        assert monitor.close(1).skipped == {"changed_width": 1}
 
     def test_one_class_is_refused(self):
         with pytest.raises(ValueError, match="num_classes"):
             SeparationMonitor(num_classes=1)
+
+
+def test_record_of_two_windows():
+    """Each measure stands under its own name, taken of the samples of its window."""
+    monitor, g = SeparationMonitor(num_classes=3), torch.Generator().manual_seed(0)
+    samples = []
+    for step in (1, 2):
+        y = torch.arange(60) % 3
+        x = torch.randn(60, 4, generator=g) + 3 * torch.nn.functional.one_hot(y, 4)
+        samples.append((x, y))
+        monitor.update(features=x, logits=x[:, :3], target=y)
+        record = monitor.close(step)
+    assert record.class_samples == (20.0, 20.0, 20.0)
+    x, y = samples[1]
+    before = np.stack([samples[0][0][y == k].mean(0) for k in range(3)])
+    centroid = NearestCentroid().fit(samples[0][0], y)
+    assert record.nearest_mean["features"].accuracy == pytest.approx(centroid.score(x, y))
+    pairs = held_out_discriminability(x, y, before)
+    np.testing.assert_allclose(record.discriminability["features"].pairs, pairs, rtol=1e-4)
+    assert record.discriminability["features"].smallest == pytest.approx(np.nanmin(pairs), rel=1e-4)
+    assert record.head.hits.sum() == (x[:, :3].argmax(1) == y).sum()
+    means = torch.stack([x[y == k].mean(0) for k in range(3)])
+    assert record.scatter["features"].between == pytest.approx(
+        (means - means.mean(0)).square().sum().item() / 3, rel=1e-5
+    )
+    psi = [torch.nn.functional.one_hot(torch.tensor(k), 3) - means[k, :3].softmax(0) for k in range(3)]
+    assert record.effective_training.psi == pytest.approx(np.sqrt(np.mean([float(v @ v) for v in psi])), rel=1e-6)
+    assert 1 <= record.spread["features"].rank <= 4

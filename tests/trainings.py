@@ -90,23 +90,51 @@ def trainer(callback=None, **kwargs):
 
 
 class Recording(LECallback):
-    """Keeps counts (K,) and means (K, width) of every window as the callback has them when it closes."""
+    """Tells counts (K,) and means (K, width) of every window that the callback has closed, by source."""
 
     def __init__(self, **kwargs):
         super().__init__(**({"summary": False, "every_n_steps": 4} | kwargs))
-        self.windows = []
 
-    def _evaluate(self, trainer):
-        window = self.monitor.window
-        statistics = {name: window.statistics(name) for name in window.moments}
-        self.windows.append({name: (s.weight.clone(), s.mean.clone()) for name, s in statistics.items()})
-        super()._evaluate(trainer)
+    @property
+    def windows(self):
+        if self.trajectory is None:
+            return []
+        sources = {name: self.trajectory.sources[name] for name in ("features", "logits")}
+        return [
+            {name: (torch.from_numpy(s.counts[i]), torch.from_numpy(s.means[i])) for name, s in sources.items()}
+            for i in range(len(sources["features"].times))
+        ]
+
+
+class Records(LECallback):
+    """Keeps the record of every window."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**({"summary": False} | kwargs))
+        self.records = []
+
+    def on_train_batch_end(self, *args):
+        super().on_train_batch_end(*args)
+        self._keep()
+
+    def on_train_end(self, *args):
+        super().on_train_end(*args)
+        self._keep()
+
+    def _keep(self):
+        if self.last_record is not None and not (self.records and self.records[-1] is self.last_record):
+            self.records.append(self.last_record)
 
 
 def assert_windows(callback, seen, batches, classes=CLASSES, rtol=1e-5):
     """The windows of a ``Recording`` hold ``seen``: (features, logits, labels) of each batch, ``batches`` a window."""
-    assert len(callback.windows) == len(seen) // batches > 0
-    for i, window in enumerate(callback.windows):
+    check_windows(callback.windows, seen, batches, classes, rtol)
+
+
+def check_windows(windows, seen, batches, classes=CLASSES, rtol=1e-5):
+    """Counts and means of ``windows`` are those of what was ``seen``."""
+    assert len(windows) == len(seen) // batches > 0
+    for i, window in enumerate(windows):
         part = seen[i * batches : (i + 1) * batches]
         labels = torch.cat([y.reshape(-1) for _, _, y in part])
         for source, name in enumerate(("features", "logits")):

@@ -18,17 +18,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from experiments import WINDOW, Run
 
-from le_callback import (
-    IModel,
-    LECoefficients,
-    LEIntegrals,
-    LModel,
-    estimate_coefficients,
-    fit_class_strengths,
-    project_integrals,
-    relative_difference,
-    simulate_ode,
-)
+from le_callback import IModel, LECoefficients, LModel, estimate_coefficients, relative_difference, simulate_ode
+from le_callback.simulation import LEIntegrals, fit_class_strengths, project_integrals
 
 SMOOTHING = 21  # readings in a window of the local fits
 

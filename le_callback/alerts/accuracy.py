@@ -52,7 +52,7 @@ def counts(record: WindowRecord) -> dict[str, Counts]:
     >>> counts(SeparationMonitor(num_classes=2).close(1))
     {}
     """
-    measured, head = record.class_separation.get("features"), record.head
+    measured, head = record.nearest_mean.get("features"), record.head
     if measured is None or head is None or measured.tried.sum() == 0:
         return {}
     K = len(head.tried)

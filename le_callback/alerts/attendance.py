@@ -75,11 +75,11 @@ def windows_still(record: WindowRecord, before: Array) -> Array:
     >>> windows_still(SeparationMonitor(num_classes=2).close(1), np.array([2.0, 0.0]))
     array([0., 0.])
     """
-    measured = record.class_separation.get("features")
+    measured, nearest = record.scatter.get("features"), record.nearest_mean.get("features")
     after = np.zeros_like(before)
-    if measured is not None and np.isfinite(measured.moved).any() and measured.radius > 0:
+    if measured is not None and nearest is not None and np.isfinite(measured.moved).any() and measured.radius > 0:
         rows = list(measured.classes)
-        unmoved = (measured.moved < _UNMOVED * measured.radius) & (measured.tried >= 2)
+        unmoved = (measured.moved < _UNMOVED * measured.radius) & (nearest.tried >= 2)
         if (measured.moved > _MOVED * measured.radius).any():
             after[rows] = np.where(unmoved, before[rows] + 1, 0)
     return after

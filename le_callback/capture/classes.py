@@ -26,7 +26,7 @@ def chosen_classes(chosen: Sequence[int | str] | None, names: Sequence[str]) -> 
     return tuple(found)
 
 
-def resolve_class_names(given: list[str] | None, loader: Any, num_classes: int) -> list[str]:
+def resolve_class_names(given: Sequence[str] | None, loader: Any, num_classes: int) -> list[str]:
     """K names: those given, else ``classes`` of the loader's dataset if it has K of them, else 0, 1, ….
 
     Raises:
@@ -37,7 +37,7 @@ def resolve_class_names(given: list[str] | None, loader: Any, num_classes: int) 
     """
     if given is not None:
         require(len(given) == num_classes, "class_names", given, f"{num_classes} names, one for each class")
-        return given
+        return list(given)
     known = getattr(getattr(loader, "dataset", None), "classes", None)
     if isinstance(known, list | tuple) and len(known) == num_classes:
         return [str(name) for name in known]

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from le_callback.elasticity.online import CoefficientTracker, Mode, ModeReading, add_together, read_modes
+from le_callback.elasticity.mode_readings import Mode, ModeReading, read_modes
+from le_callback.elasticity.tracker import CoefficientTracker, add_together
 from le_callback.elasticity.window_coefficients import WindowCoefficients
 from le_callback.moments.statistics import ClassStatistics, along_direction, widened
 from le_callback.similarity import LEModel

@@ -68,7 +68,7 @@ class ProbeFollower:
         models: similarity models and the layers they are read from.
         num_classes: K.
         chosen: classes of the LE matrix; None takes all, if these are at most 64.
-        settings: ``smoothing`` and ``confidence``, and what else ``CoefficientTracker`` takes.
+        smoothing, threshold, confidence: as ``CoefficientTracker`` takes them.
     """
 
     def __init__(
@@ -78,17 +78,17 @@ class ProbeFollower:
         chosen: Sequence[int] | None = None,
         *,
         smoothing: int,
+        threshold: float,
         confidence: float,
-        **settings: Any,
     ) -> None:
         followed = [(model, Source(layer, probe=True)) for model, layer in models]
-        self._live = LiveCoefficients(followed, num_classes, smoothing=smoothing, confidence=confidence, **settings)
+        settings = {"smoothing": smoothing, "threshold": threshold, "confidence": confidence}
+        self._live = LiveCoefficients(followed, num_classes, **settings)
         self._coefficients = self._live.unread("the probe was not read yet")
         self.step_response = {layer: StepResponseTracker(4 * smoothing, confidence) for layer in LAYERS}
         classes = matrix_classes(chosen, num_classes)
-        self.response_matrix = {
-            layer: ResponseMatrixTracker(layer, classes, num_classes) for layer in LAYERS if classes
-        }
+        layers = LAYERS if classes else ()
+        self.response_matrix = {layer: ResponseMatrixTracker(layer, classes, num_classes) for layer in layers}
 
     def add(self, time: float, statistics: Mapping[str, ClassStatistics]) -> None:
         """Take in a reading at ``time``, by layer."""

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from le_callback.capture.head import HeadCapture
+from le_callback.capture.base import Capture
 from le_callback.capture.labels import LabelReader, align
-from le_callback.capture.outputs import OutputsCapture
 from le_callback.moments.statistics import ClassStatistics, class_statistics
 from le_callback.moments.sums import empty_moments, initial_reference, update_moments
 from le_callback.probe.data import ProbeData, gather_probe, probe_batches
@@ -126,7 +125,7 @@ class Probe:
     def prepare(
         self,
         module: nn.Module,
-        capture: HeadCapture | OutputsCapture,
+        capture: Capture,
         training_loader: Any,
         passing: Passing,
         settle: Callable[[Tensor], None],
@@ -158,9 +157,7 @@ class Probe:
             if not self._batches:
                 self._batches = gather_probe(self._data, self._read_labels, capture.num_classes, training_loader)
 
-    def read(
-        self, module: nn.Module, capture: HeadCapture | OutputsCapture, passing: Passing
-    ) -> dict[str, ClassStatistics]:
+    def read(self, module: nn.Module, capture: Capture, passing: Passing) -> dict[str, ClassStatistics]:
         """Class moments of the probe now, by source, with no noise of the means: the samples are always the same."""
         moments = {}
         with untouched(module, _device(module)):
@@ -221,7 +218,7 @@ class Probe:
             self._before = {source: mean.to(device, copy=True) for source, mean in state["before"].items()}
             self._composition = None if state["composition"] is None else state["composition"].clone()
 
-    def _run(self, module: nn.Module, capture: HeadCapture | OutputsCapture, batch: Any, passing: Passing) -> Tensor:
+    def _run(self, module: nn.Module, capture: Capture, batch: Any, passing: Passing) -> Tensor:
         batch = passing.to_device(batch)
         labels = self._read_labels(batch)
         with passing.precision():

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from le_callback.measures import EtfAngles
 from le_callback.probe.response_matrix import ResponseMatrix
-from le_callback.records import EtfAngles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from le_callback.alerts.alert import Alert, describe
-from le_callback.alerts.book import AlertBook, default_rules, rule_name
+from le_callback.alerts.book import AlertBook
+from le_callback.alerts.defaults import default_rules
+from le_callback.alerts.rule import rule_name
 from le_callback.errors import require
-from le_callback.notices import Notices
+from le_callback.notices import Notices, warn
 from le_callback.records import WindowRecord
 from le_callback.report.publisher import Publisher
 
@@ -104,7 +105,7 @@ class Alarm:
             raise SeparabilityError(alerts[0], texts[0])
 
     def _tell(self, trainer: Trainer, alert: Alert, text: str) -> None:
-        rank_zero_warn(f"LECallback: {text}", category=SeparabilityWarning)
+        warn(text, SeparabilityWarning)
         if trainer.is_global_zero:
             with self._notices.surviving("an alert could not be written to a logger"):
                 self._publisher.text(trainer, "alerts", text, alert.step)

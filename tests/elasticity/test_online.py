@@ -6,8 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.linalg import expm
-
 from le_callback.elasticity.online import (
     MODES,
     CoefficientTracker,
@@ -17,6 +15,8 @@ from le_callback.elasticity.online import (
     read_modes,
     tail_index,
 )
+from scipy.linalg import expm
+
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.similarity import IModel, LModel
 from le_callback.values import BoundedSeries

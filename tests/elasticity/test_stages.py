@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from le_callback import detect_stages
+from le_callback.elasticity import detect_stages
 
 
 def run(seed, jump, phi=0.0, n=150, change=60, uneven=False):

@@ -52,7 +52,7 @@ def series(events, tag):
 def test_demo_separates(demo):
     callback, events = demo
     assert len(series(events, "le/I_logits/gamma")) == STEPS // 50
-    assert callback.last_record.separation["features"].nearest_mean_accuracy >= 0.99
+    assert callback.last_record.nearest_mean["features"].accuracy >= 0.99
     for model in ("I_features", "I_logits", "L_logits"):
         assert callback.last_record.coefficients[model].tail_gamma < 1
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import angles_between, simplex_etf
 
-from le_callback.measures.neural_collapse import etf_angle, etf_angles
+from le_callback.measures import etf_angle, etf_angles
 
 properties = settings(deadline=None, max_examples=40)
 
@@ -107,7 +107,7 @@ def test_attainable_needs_one_dimension_less_than_classes(K, p, attainable):
 
 @pytest.mark.parametrize("K", [0, 1])
 def test_fewer_than_two_means_have_no_angle(K):
-    with pytest.raises(ValueError, match=rf"at least 2, but got {K}: one class has no angle"):
+    with pytest.raises(ValueError, match=rf"at least 2, but got {K}. One class has no angle"):
         etf_angles(torch.zeros(K, 3))
 
 

@@ -92,17 +92,9 @@ def test_probe_means_equal_an_evaluation_pass():
 
 
 def test_probe_follows_its_own_schedule_and_starts_before_the_first_step():
-    times = []
-
-    class Spy(LECallback):
-        def _read_probe(self, trainer, pl_module, due):
-            super()._read_probe(trainer, pl_module, due)
-            if due:
-                times.append(trainer.global_step)
-
-    spy = Spy(summary=False, probe=blobs(20, seed=5), probe_every_n_steps=7, every_n_steps=10)
-    trainer(spy, max_epochs=2).fit(Classifier(), loader())
-    assert times == [0, 7, 14, 21]
+    callback = LECallback(summary=False, probe=blobs(20, seed=5), probe_every_n_steps=7, every_n_steps=10)
+    trainer(callback, max_epochs=2).fit(Classifier(), loader())
+    assert callback.trajectory.sources["probe_logits"].times.tolist() == [0, 7, 14, 21]
 
 
 def test_probe_survives_a_resume():
@@ -271,7 +263,7 @@ class TestInfluence:
 
         callback = LECallback(probe=(x, y), probe_every_n_steps=4, summary=False)
         trainer(callback, max_epochs=4).fit(Copying(dropout=0), loader())
-        kept = callback.monitor.step_response["logits"]._steps
+        kept = callback.monitor.probe.step_response["logits"]._steps
         assert len(kept) == len(observed) == 12
         for (composition, growth), (expected_composition, expected_growth) in zip(kept, observed, strict=True):
             assert composition == pytest.approx(expected_composition.tolist())
@@ -283,7 +275,7 @@ class TestInfluence:
         callback = LECallback(probe=blobs(30), probe_every_n_steps=2, summary=False)
         trainer(callback, accumulate_grad_batches=3, log_every_n_steps=2).fit(Classifier(), loader())
         _, y = blobs()
-        composition, _ = callback.monitor.step_response["features"]._steps[0]  # the first step: batches 1 to 3
+        composition, _ = callback.monitor.probe.step_response["features"]._steps[0]  # the first step: batches 1 to 3
         assert composition == pytest.approx((torch.bincount(y[:24], minlength=3) / 24).tolist())
 
     def test_intervals_cover(self):

@@ -11,9 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from trainings import Classifier, MemoryLogger, loader, trainer
 
 from le_callback import LECallback
-from le_callback.report.publisher import log_scalars
+from le_callback.report.writers import log_scalars
 
-TAGS = {
+TAGS = {  # of both levels
     "le/I_features/alpha",
     "le/I_logits/gamma",
     "le/I_logits/gamma_low",
@@ -28,7 +28,7 @@ TAGS = {
 
 def test_tensorboard_reads_scalars_and_heatmap(tmp_path):
     logger = TensorBoardLogger(tmp_path)
-    callback = LECallback(summary=False, class_names=["ant", "bee", "cow"])
+    callback = LECallback(summary=False, class_names=["ant", "bee", "cow"], tags="all")
     trainer(callback, logger=logger, max_epochs=3).fit(Classifier(dropout=0), loader())
     events = EventAccumulator(logger.log_dir)
     events.Reload()
@@ -85,7 +85,7 @@ def test_x_axis_is_that_of_the_trainers_own_metrics():
 
 def test_csv_and_several_loggers(tmp_path):
     csv_logger, memory = CSVLogger(tmp_path), MemoryLogger()
-    trainer(LECallback(summary=False), logger=[csv_logger, memory]).fit(Classifier(), loader())
+    trainer(LECallback(summary=False, tags="all"), logger=[csv_logger, memory]).fit(Classifier(), loader())
     with open(f"{csv_logger.log_dir}/metrics.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["etf/features/angle_mean_deg"]]
     assert len(rows) == len(memory.rows) == 4

@@ -7,9 +7,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trainings import Classifier, blobs, loader, trainer
 
-from le_callback import IModel, LECallback, forecast
+from le_callback import IModel, LECallback
+from le_callback.forecast import forecast
 from le_callback.recorder import SourceTrajectory
-from le_callback.report.running_forecast import Outlook
+from le_callback.report.running_forecast import RunningForecast
 from le_callback.trajectory import Trajectory
 
 
@@ -39,7 +40,10 @@ def test_the_spread_is_that_of_the_probe(run):
 def test_made_at_quarters_of_the_run_from_the_probe_so_far(run):
     callback, _, _ = run
     whole = callback.trajectory.sources["probe_logits"]
-    for made, step in ((callback._outlook.previous, 32), (callback._outlook.latest, 128)):
+    for made, step in (
+        (callback._session.measurement.forecast.previous, 32),
+        (callback._session.measurement.forecast.latest, 128),
+    ):
         past = whole.times <= step
         expected = forecast(
             whole.means[past],
@@ -60,7 +64,7 @@ def test_told_in_tensorboard_and_in_the_table(run):
     assert [e.step for e in events.Images("le/forecast")] == [32, 128, 140]
     assert [e.step for e in events.Images("le/forecast_checked")] == [128, 140]
     texts = [e.tensor_proto.string_val[0].decode() for e in events.Tensors("separation/forecast/text_summary")]
-    assert texts[-1] == callback._outlook.sentence()
+    assert texts[-1] == callback._session.measurement.forecast.sentence()
     assert texts[-1].startswith("made at step 128: worst pair's gap")
     assert f"Forecast {texts[-1]}" in callback.summary_table()
 
@@ -73,7 +77,7 @@ def trajectory(times, classes=2):
 
 
 def test_nothing_where_it_is_too_early_or_too_wide():
-    outlook = Outlook()
+    outlook = RunningForecast()
     assert not outlook.renew(trajectory(range(1, 5)), 4)
     assert not outlook.renew(trajectory(range(1, 17), classes=65), 16)
     assert not outlook.renew(Trajectory({}, "step", ("a", "b")), 16)
@@ -83,7 +87,7 @@ def test_nothing_where_it_is_too_early_or_too_wide():
 
 
 def test_why_there_is_none_is_said():
-    outlook = Outlook()
+    outlook = RunningForecast()
     means = trajectory(range(1, 17))
     means.sources["logits"].means[:, 1] = np.nan  # a class that never came
     assert outlook.renew(means, 16)
@@ -94,7 +98,7 @@ def test_why_there_is_none_is_said():
 def test_a_new_head_starts_a_new_outlook():
     callback = LECallback(every_n_steps=2)
     trainer(callback, max_steps=40, max_epochs=-1).fit(Classifier(), loader())
-    assert callback._outlook.latest is not None
+    assert callback._session.measurement.forecast.latest is not None
     trainer(callback, max_steps=4, max_epochs=-1).fit(Classifier(classes=4), loader(classes=4))
-    assert callback._outlook.latest is None
+    assert callback._session.measurement.forecast.latest is None
     assert "Forecast" not in callback.summary_table()

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from le_callback import DirectionModel, GeneralModel, IModel, LModel
+from le_callback import DirectionModel, IModel, LModel
+from le_callback.similarity import GeneralModel
 from le_callback.simulation import relative_difference
 
 

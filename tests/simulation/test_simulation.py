@@ -16,14 +16,8 @@ from scipy import stats
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 
-from le_callback import (
-    DirectionModel,
-    GeneralModel,
-    IModel,
-    LModel,
-    estimate_coefficients,
-    estimate_le_matrix,
-)
+from le_callback import DirectionModel, IModel, LModel, estimate_coefficients, estimate_le_matrix
+from le_callback.similarity import GeneralModel
 from le_callback.simulation import LEIntegrals, simulate_ode, simulate_sde
 from le_callback.simulation.diffusion import as_noise_rate
 from le_callback.simulation.linear import flows, space_of

@@ -40,7 +40,7 @@ class Broken(Classifier):
 
 
 def fit(model, callback=None, epochs=4, **kwargs):
-    arguments = {"summary": False, "figures": False, "every_n_steps": 12}
+    arguments = {"summary": False, "figures": False, "every_n_steps": 12, "tags": "all"}
     callback = callback or LECallback(**(arguments | kwargs.pop("callback_arguments", {})))
     run = trainer(callback, max_epochs=epochs, **kwargs)
     run.fit(model, loader())
@@ -59,7 +59,7 @@ def test_lost_separability_is_told_once_by_every_channel(tmp_path):
         callback, run = fit(Broken(labels_from=300), epochs=60, logger=logger)
     told = alerts_in(caught)
     assert len([t for t in told if "SeparabilityLost" in t]) == 1
-    alert = next(a for a in callback._alarm.raised if a.rule == "SeparabilityLost")
+    alert = next(a for a in callback._session.measurement.alarm.raised if a.rule == "SeparabilityLost")
     assert 300 < alert.step <= 300 + 8 * 12
     assert f"Alert: {describe(alert, ['0', '1', '2'])}" in callback.summary_table()
     assert run.callback_metrics["alerts/SeparabilityLost"] == 1
@@ -78,7 +78,7 @@ def test_a_healthy_training_raises_nothing():
         warnings.simplefilter("always")
         callback, run = fit(Classifier(), epochs=60)
     assert alerts_in(caught) == []
-    assert callback._alarm.raised == []
+    assert callback._session.measurement.alarm.raised == []
     assert {k: float(v) for k, v in run.callback_metrics.items() if k.startswith("alerts/")} == {
         f"alerts/{rule}": 0.0
         for rule in (
@@ -92,7 +92,7 @@ class TestActions:
     def test_stop(self):
         callback, run = fit(Broken(nan_at=13), callback_arguments={"on_alert": "stop"})
         assert run.global_step == 24
-        assert [a.rule for a in callback._alarm.raised] == ["NonFinite"]
+        assert [a.rule for a in callback._session.measurement.alarm.raised] == ["NonFinite"]
 
     def test_raise_leaves_no_hook(self):
         model = Broken(nan_at=13)
@@ -121,8 +121,8 @@ class TestActions:
         resumed = LECallback(summary=False, figures=False, every_n_steps=12)
         run = trainer(resumed, max_epochs=4)
         run.fit(Broken(), loader(), ckpt_path=saved)
-        assert resumed._alarm.raised == []
-        assert "NonFinite" in resumed._alarm.book.standing
+        assert resumed._session.measurement.alarm.raised == []
+        assert "NonFinite" in resumed._session.measurement.alarm.book.standing
 
     def test_webhook(self):
         pytest.importorskip("apprise")
@@ -159,7 +159,7 @@ class TestActions:
 
         with pytest.warns(UserWarning, match="alert rule broken failed"):
             callback, run = fit(Classifier(), callback_arguments={"alerts": [slow, broken, NonFinite()]})
-        assert [(a.rule, a.step) for a in callback._alarm.raised] == [("Slow", 24)]
+        assert [(a.rule, a.step) for a in callback._session.measurement.alarm.raised] == [("Slow", 24)]
         assert run.callback_metrics["alerts/slow"] == 1
         assert run.callback_metrics["alerts/NonFinite"] == 0
 

@@ -54,8 +54,7 @@ def test_each_sees_its_own_head_and_the_training_is_the_same():
 
 def test_tags_progress_bar_metrics_and_table(capsys):
     logger = MemoryLogger()
-    first, second = pair()
-    first.summary = True
+    first, second = pair(tags="all", summary=True)
     run = trainer(callbacks=[first, second], logger=logger)
     run.fit(TwoHeads(), loader())
     row = logger.rows[23]
@@ -65,7 +64,7 @@ def test_tags_progress_bar_metrics_and_table(capsys):
         tag.removeprefix("fine/") for tag in row if tag.startswith("fine/")
     }
     for callback in (first, second):
-        key = f"{callback.name}/etf/logits/angle_mean_deg"
+        key = f"{callback.arguments.name}/etf/logits/angle_mean_deg"
         assert row[key] == callback.last_record.etf["logits"].mean
         assert float(run.callback_metrics[key]) == pytest.approx(row[key])
     assert {"γ coarse", "γ fine"} <= run.progress_bar_metrics.keys()
@@ -105,8 +104,7 @@ def test_instances_whose_tags_would_collide_are_refused(name):
 
 def test_one_instance_may_go_without_a_name():
     logger = MemoryLogger()
-    first, second = pair()
-    first.name = None
+    first, second = Recording(head="head"), pair()[1]
     trainer(callbacks=[first, second], logger=logger).fit(TwoHeads(), loader())
     assert {"le/I_logits/gamma", "fine/le/I_logits/gamma"} <= logger.rows[23].keys()
 

@@ -152,6 +152,7 @@ class TestCommandLine:
             "alert_checkpoints": ("saved", "saved"),
             "notify": ("['json://localhost']", ["json://localhost"]),
             "name": ("cli", "cli"),
+            "tags": ("all", "all"),
             "reset_compiler": ("true", True),
             "figures": ("false", False),
             "progress_bar": ("false", False),
@@ -162,8 +163,8 @@ class TestCommandLine:
         cli = self.run(pl, "--trainer.callbacks+=le_callback.LECallback", *arguments)
         (callback,) = [c for c in cli.trainer.callbacks if isinstance(c, LECallback)]
         for key in ("head", "num_classes", "class_names", "every_n_steps", "probe_every_n_steps", "name", "figures"):
-            assert getattr(callback, key) == values[key][1]
-        settings = callback.settings
+            assert getattr(callback.arguments, key) == values[key][1]
+        settings = callback.arguments.monitor
         assert (settings.smoothing, settings.confidence, settings.ignore_index) == (9, 0.9, None)
         assert settings.time_unit == "epoch"
         assert callback.last_record.window == (18, 24)

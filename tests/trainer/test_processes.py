@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from le_callback import MonitorSettings, SeparationMonitor
-from le_callback.report.dashboards import scalars
+from le_callback.report.tags import scalars
 
 HERE = Path(__file__).parents[1]
 EVERY = 6

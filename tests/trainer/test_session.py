@@ -8,21 +8,9 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from trainings import CLASSES, Classifier, MemoryLogger, blobs, loader, trainer
+from trainings import CLASSES, Classifier, MemoryLogger, Records, blobs, loader, trainer
 
 from le_callback import DiagnosticWarning, LECallback
-
-
-class Windows(LECallback):
-    """Keeps every record."""
-
-    def __init__(self, **kwargs):
-        super().__init__(summary=False, **kwargs)
-        self.records = []
-
-    def _evaluate(self, trainer):
-        super()._evaluate(trainer)
-        self.records.append(self.last_record)
 
 
 def class_means(seen, source):
@@ -43,7 +31,7 @@ def centred_cosine_angles(means):
 class TestWhatIsSeen:
     @pytest.mark.parametrize("accumulate", [1, 3])
     def test_windows_hold_exactly_the_batches_of_training(self, accumulate):
-        model, callback = Classifier(), Windows(every_n_steps=4)
+        model, callback = Classifier(), Records(every_n_steps=4)
         trainer(callback, accumulate_grad_batches=accumulate, val_check_interval=5).fit(
             model, loader(), loader(n=16)
         )  # 12 batches an epoch, with validation in the middle
@@ -61,7 +49,7 @@ class TestWhatIsSeen:
                 )
 
     def test_open_window_equals_oracle(self):
-        model, callback = Classifier(), Windows(every_n_steps=1000)
+        model, callback = Classifier(), Records(every_n_steps=1000)
         trainer(callback, max_steps=7, max_epochs=-1).fit(model, loader())
         assert len(callback.records) == 1  # the end of a short run closes its only window
         means, _ = class_means(model.seen, 1)
@@ -70,12 +58,12 @@ class TestWhatIsSeen:
         assert callback.records[0].window == (0, 7)
 
     def test_time_counts_optimizer_steps(self):
-        callback = Windows(every_n_steps=2)
+        callback = Records(every_n_steps=2)
         trainer(callback, accumulate_grad_batches=4).fit(Classifier(), loader())
         assert [r.step for r in callback.records] == [2, 4, 6]
 
     def test_several_fits_continue_and_a_new_trainer_starts_again(self):
-        model, callback = Classifier(), Windows(every_n_steps=6)
+        model, callback = Classifier(), Records(every_n_steps=6)
         first = trainer(callback, max_epochs=1)
         first.fit(model, loader())
         first.fit_loop.max_epochs = 2
@@ -86,7 +74,7 @@ class TestWhatIsSeen:
         assert [r.samples for r in callback.records] == [48] * 6
 
     def test_a_head_of_another_width_starts_anew(self):
-        callback = Windows(every_n_steps=6)
+        callback = Records(every_n_steps=6)
         run = trainer(callback, max_epochs=1)
         run.fit(Classifier(), loader())
         run.fit_loop.max_epochs = 2
@@ -97,7 +85,7 @@ class TestWhatIsSeen:
     def test_class_names_come_from_the_dataset(self):
         data = TensorDataset(*blobs())
         data.classes = ["ant", "bee", "cow"]
-        callback = Windows()
+        callback = Records()
         trainer(callback).fit(Classifier(), DataLoader(data, batch_size=8))
         assert " / " in callback.summary_table()
         assert {"ant", "bee", "cow"} & set(callback.summary_table().replace("/", " ").split())
@@ -157,7 +145,7 @@ class TestNoHarm:
 
 class TestBadData:
     def fit(self, features, labels, callback=None, model=None, batch_size=8, **kwargs):
-        callback = callback or Windows()
+        callback = callback or Records()
         run = trainer(callback, **kwargs)
         run.fit(model or Classifier(), DataLoader(TensorDataset(features, labels), batch_size=batch_size))
         return run, callback
@@ -179,7 +167,7 @@ class TestBadData:
 
     def test_class_that_never_appears(self):
         x, y = blobs()
-        callback = Windows(class_names=["ant", "bee", "cow", "dog"])
+        callback = Records(class_names=["ant", "bee", "cow", "dog"])
         _, callback = self.fit(x, y, callback, Classifier(classes=4))
         assert callback.last_record.missing_classes == (3,)
         assert "No samples in this window: dog" in callback.summary_table()
@@ -196,7 +184,7 @@ class TestBadData:
         y[50:52] = -100  # ignored on purpose
         with pytest.warns(DiagnosticWarning, match="label outside the classes"):
             _, callback = self.fit(x, y, model=Ignoring())
-        assert callback.last_record.skipped == {"samples with a label outside the classes": 6}
+        assert callback.last_record.skipped == {"unknown_labels": 6}
 
     def test_two_classes_in_batches_of_one(self):
         x, y = blobs(n=60, classes=2)
@@ -205,7 +193,7 @@ class TestBadData:
         assert record.samples == 15
         assert record.etf["features"].ideal == 180
         assert record.etf["features"].mean == pytest.approx(180)
-        assert record.separation["logits"].nearest_mean_accuracy > 0.5
+        assert record.nearest_mean["logits"].accuracy > 0.5
 
     def test_empty_slot_is_counted(self):
         class Skipping(Classifier):
@@ -214,7 +202,7 @@ class TestBadData:
 
         with pytest.warns(DiagnosticWarning, match="head was not called"):
             _, callback = self.fit(*blobs(), model=Skipping())
-        assert callback.last_record.skipped == {"batches in which the head was not called": 2}
+        assert callback.last_record.skipped == {"head_not_called": 2}
 
     def test_changed_label_shape_is_counted(self):
         class Odd(Classifier):
@@ -226,7 +214,7 @@ class TestBadData:
 
         with pytest.warns(DiagnosticWarning, match="without usable labels"):
             _, callback = self.fit(*blobs(), model=Odd())
-        assert callback.last_record.skipped == {"batches without usable labels": 2}
+        assert callback.last_record.skipped == {"unusable_labels": 2}
 
 
 class TestRefusals:
@@ -295,7 +283,7 @@ class TestShapesOfLabels:
                 return super().training_step((batch[0], batch[1].argmax(1)), batch_idx)
 
         x, y = blobs()
-        hard, soft = Windows(), Windows()
+        hard, soft = Records(), Records()
         trainer(hard).fit(Classifier(dropout=0), DataLoader(TensorDataset(x, y), batch_size=8))
         one_hot = nn.functional.one_hot(y, CLASSES).float()
         trainer(soft).fit(OneHot(dropout=0), DataLoader(TensorDataset(x, one_hot), batch_size=8))
@@ -315,7 +303,7 @@ class TestShapesOfLabels:
                 return nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
 
         x, y = blobs()
-        model, callback = Tagger(), Windows(every_n_steps=12)
+        model, callback = Tagger(), Records(every_n_steps=12)
         data = TensorDataset(x.reshape(24, 4, -1), y.reshape(24, 4))
         trainer(callback, max_epochs=1).fit(model, DataLoader(data, batch_size=2))
         means, counts = class_means(model.seen, 0)

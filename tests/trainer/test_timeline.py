@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from trainings import CLASSES, Classifier, MemoryLogger, blobs, loader, trainer
+from trainings import CLASSES, Classifier, MemoryLogger, Records, blobs, loader, trainer
 
 from le_callback import IModel, LECallback
 from le_callback.moments.statistics import ClassStatistics
@@ -24,14 +24,13 @@ class Decaying(Classifier):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class Windows(LECallback):
+class Windows(Records):
     def __init__(self, **kwargs):
-        super().__init__(summary=False, every_n_steps=4, **kwargs)
-        self.times = []
+        super().__init__(every_n_steps=4, **kwargs)
 
-    def _evaluate(self, trainer):
-        super()._evaluate(trainer)
-        self.times.append(self.last_record.coefficients["I_logits"].time)
+    @property
+    def times(self):
+        return [record.primary.time for record in self.records]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

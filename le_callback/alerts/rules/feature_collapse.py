@@ -11,7 +11,8 @@ from le_callback.alerts.alert import Alert
 from le_callback.alerts.evidence import accumulate, shift_evidence
 from le_callback.alerts.rule import Rule, require_share
 from le_callback.errors import require
-from le_callback.records import ClassSeparation, HeadSeparation, WindowRecord
+from le_callback.measures import HeadMargin, Scatter, Spread
+from le_callback.records import WindowRecord
 from le_callback.values import Array
 
 _QUANTITIES = ("scatter of the features", "effective rank of the features", "live units")
@@ -64,7 +65,7 @@ class Margins:
     recent: tuple[tuple[float, float], ...] = ()
     agreeing: int = 1000
 
-    def add(self, head: HeadSeparation | None) -> Margins:
+    def add(self, head: HeadMargin | None) -> Margins:
         """Take in a window: some samples are newly and confidently wrong if its low quantile falls far below zero."""
         if head is None:
             return Margins(self.recent, self.agreeing + 1)
@@ -148,19 +149,20 @@ class FeatureCollapse(Rule[CollapseState]):
 
     def __call__(self, record: WindowRecord, state: CollapseState | None) -> tuple[CollapseState | None, Alert | None]:
         """Evidence of this window, and the alert while it suffices."""
-        measured, before = record.class_separation.get("features"), state or CollapseState()
-        if measured is None or measured.tried.sum() == 0:
+        scatter, spread = record.scatter.get("features"), record.spread.get("features")
+        nearest, before = record.nearest_mean.get("features"), state or CollapseState()
+        if scatter is None or spread is None or nearest is None or not nearest.tried.any():
             return state, None
-        now = _log_quantities(measured)
-        after = self._next(before, now, float(measured.hits.sum() / measured.tried.sum()), record.head)
+        now = _log_quantities(scatter, spread)
+        after = self._next(before, now, nearest.accuracy, record.head)
         worst = int(after.log_sum.argmax())
         many = math.log(len(_QUANTITIES) / self.level)
         if after.log_sum[worst] < many or after.margins.agreeing <= self.memory:
             return after, None
-        return after, self._alert(record.step, worst, now[worst], after, measured.dead_units)
+        return after, self._alert(record.step, worst, now[worst], after, scatter.dead_units)
 
     def _next(
-        self, before: CollapseState, now: tuple[float, ...], accuracy: float, head: HeadSeparation | None
+        self, before: CollapseState, now: tuple[float, ...], accuracy: float, head: HeadMargin | None
     ) -> CollapseState:
         windows, log_sum = before.windows + 1, before.log_sum
         if windows > self.warm_up:
@@ -190,10 +192,10 @@ class FeatureCollapse(Rule[CollapseState]):
         return Alert(self.name, step, (), cause, advice, value, high / self._drops()[worst], self.level)
 
 
-def _log_quantities(measured: ClassSeparation) -> tuple[float, float, float]:
+def _log_quantities(scatter: Scatter, spread: Spread) -> tuple[float, float, float]:
     # 1e-30: a squared length that single precision still tells from nothing
     return (
-        math.log(max(measured.scatter, 1e-30)),
-        math.log(max(measured.effective_rank, 1e-3)),
-        math.log(max(1 - measured.dead_units, 1e-3)),
+        math.log(max(scatter.total, 1e-30)),
+        math.log(max(spread.rank, 1e-3)),
+        math.log(max(1 - scatter.dead_units, 1e-3)),
     )

@@ -9,7 +9,7 @@ from le_callback.alerts.alert import Alert
 from le_callback.alerts.rule import Rule
 from le_callback.records import WindowRecord
 
-_NONFINITE = "samples with features that are not finite"
+_NONFINITE = "nonfinite_features"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class NonFinite(Rule[Skipped]):
     >>> from dataclasses import replace
     >>> from le_callback import SeparationMonitor
     >>> record = SeparationMonitor(num_classes=2).close(50)
-    >>> broken = replace(record, skipped={"samples with features that are not finite": 3})
+    >>> broken = replace(record, skipped={"nonfinite_features": 3})
     >>> NonFinite()(broken, None)[1].cause
     '3 samples since step 0 have features that are not finite.'
     """

@@ -12,7 +12,8 @@ from le_callback.alerts.evidence import pair_evidence
 from le_callback.alerts.pairs import PairState, PairTrack
 from le_callback.alerts.rule import Rule, require_share
 from le_callback.errors import require
-from le_callback.records import ClassSeparation, HeadSeparation, WindowRecord
+from le_callback.measures import Discriminability, HeadMargin, NearestMean
+from le_callback.records import WindowRecord
 from le_callback.values import Array
 
 _MOST = 6.0  # nats of a window
@@ -63,19 +64,19 @@ class PairMerging(Rule[PairState]):
 
     def __call__(self, record: WindowRecord, state: PairState | None) -> tuple[PairState | None, Alert | None]:
         """Evidence of this window, and the alert of the worst pair while it suffices."""
-        measured, head = record.class_separation.get("features"), record.head
-        if measured is None or head is None or head.classes != measured.classes or measured.tried.sum() == 0:
+        pairs, nearest, head = record.discriminability.get("features"), record.nearest_mean.get("features"), record.head
+        if pairs is None or nearest is None or head is None or not pairs.held_out or head.classes != pairs.classes:
             return state, None
         K = len(head.tried)
         before = state if state and len(state.log_sum) == K else PairState.empty(K)
-        after = self._next(before, measured, head)
+        after = self._next(before, pairs, nearest, head)
         return after, self._alert(record.step, after)
 
-    def _next(self, before: PairState, measured: ClassSeparation, head: HeadSeparation) -> PairState:
-        every = slice(None, None, -(-len(measured.classes) // self.most_classes))
-        classes = list(measured.classes[every])
+    def _next(self, before: PairState, pairs: Discriminability, nearest: NearestMean, head: HeadMargin) -> PairState:
+        every = slice(None, None, -(-len(pairs.classes) // self.most_classes))
+        classes = list(pairs.classes[every])
         features, head_now = before.features.only(classes), before.head.only(classes)
-        in_features = measured.pairs[every, every], measured.tried[every]
+        in_features = pairs.pairs[every, every], nearest.tried[every]
         by_head = head.pairs[every, every], head.tried[classes]
         log_e = np.minimum(self._evidence(features, *in_features), self._evidence(head_now, *by_head))
         return replace(
