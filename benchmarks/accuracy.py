@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import simulators  # noqa: E402
 
-from le_callback.elasticity.estimators import estimate_coefficients  # noqa: E402
+from le_callback.elasticity import estimate_coefficients  # noqa: E402
 from le_callback.similarity import DirectionModel, IModel, LModel  # noqa: E402
 
 TIMES = np.arange(100.0, 350.0)

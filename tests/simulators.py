@@ -65,3 +65,21 @@ def simulate(E, P, blocks, start, times, *, sigma=0.0, runs=1, rng=None, substep
             X = X @ half.T
         path.append(X)
     return np.stack(path, axis=1).reshape(runs, len(times), K, p)
+
+
+def simulated_growth(gamma, runs, sigma, seed):
+    """G of ``runs`` LE-SDEs (I-model, K = 3, p = 4), one value for 50 of 10,000 steps, from the difference mode.
+
+    Times (T,) and G (runs, T), with sampling noise of the class means.
+    """
+    K, p, window, steps = 3, 4, 50, 10_000
+    rng = np.random.default_rng(seed)
+    start = rng.standard_normal((K, p))
+    times = np.arange(window, steps + 1, window, dtype=float)
+    means = simulate(
+        lambda t: le_matrix(gamma(t), 0.0, K), np.full((K, K), 1 / K), identity_blocks(K, p), start, times,
+        sigma=sigma, runs=runs, rng=rng, substeps=1,
+    )  # fmt: skip
+    means = means + 0.02 * rng.standard_normal(means.shape)
+    amplitude = np.linalg.norm(means - means.mean(2, keepdims=True), axis=(2, 3))
+    return times, K * np.log(amplitude / amplitude[:, :1])

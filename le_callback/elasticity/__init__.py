@@ -2,13 +2,13 @@
 
 The way of the data of a whole run, each file using only those before it:
 
-1. ``inputs``: class means, times, noise and sampling, checked; ``sampling_noise``: what is known of the noise.
-2. ``amplitudes``: log amplitudes of the two modes; ``regression``: class means projected on what pulls them.
-3. ``growth`` (functions of time), ``increments`` (fit of one window), ``rates`` (α, β, γ from it), ``sliding`` (a window
-   for each time).
-4. ``method_modes``, ``method_closed_form``, ``method_regression``: the three methods.
-5. ``estimators``: ``estimate_coefficients`` picks the method; ``coefficients`` holds its record; ``tail_index`` says how
-   fast they fall off.
+1. ``sampling_noise``: what is known of the noise; ``inputs``: class means, times, noise and sampling, checked.
+2. ``amplitudes``: log amplitudes of the two modes.
+3. ``increments``: fit of one window; ``growth``: functions of time in it; ``rates``: α, β, γ from the modes;
+   ``regression``: from class means, projected on what pulls them; ``sliding``: a window for each time.
+4. ``tail_index``: how fast a coefficient falls off; ``coefficients``: what a method finds, and the record of it.
+5. ``method_modes``, ``method_closed_form``, ``method_regression``: the three methods.
+6. ``estimators``: ``estimate_coefficients``, which picks the method.
 
 Beside it: ``le_matrix`` estimates the full matrix E, ``stages`` finds a change of the growth rate.
 

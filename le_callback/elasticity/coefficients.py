@@ -8,16 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from le_callback.elasticity.amplitudes import Flags
 from le_callback.elasticity.sliding import WindowEstimates
 from le_callback.elasticity.tail_index import Tail, index_with_interval
 from le_callback.elasticity.tail_index import TailIndex as TailIndex
 from le_callback.errors import require
 from le_callback.values import Array
-
-Flags = NDArray[np.bool_]
 
 _RATES = {"A": ("A", "alpha"), "B": ("B", "beta"), "gamma": ("G", "gamma")}  # cumulative and rate of a tail index
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from le_callback.elasticity.amplitudes import ModePair, entry_series, mode_noise, norm_series, split_modes
+from le_callback.elasticity.amplitudes import Flags, ModePair, entry_series, mode_noise, norm_series, split_modes
 from le_callback.elasticity.coefficients import LECoefficients
-from le_callback.elasticity.inputs import Flags, Run, as_array, as_sampling
+from le_callback.elasticity.inputs import Run, as_array, as_sampling
 from le_callback.elasticity.method_closed_form import by_closed_form
 from le_callback.elasticity.method_modes import by_modes
 from le_callback.elasticity.method_regression import by_regression

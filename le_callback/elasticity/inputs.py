@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from le_callback.elasticity.amplitudes import Flags
 from le_callback.elasticity.sampling_noise import SamplingNoise, require_variances
 from le_callback.errors import require
 from le_callback.similarity import LEModel, sampling_matrix
 from le_callback.values import Array
-
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

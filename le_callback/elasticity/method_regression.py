@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from le_callback.elasticity.amplitudes import Flags
 from le_callback.elasticity.coefficients import MethodResult
 from le_callback.elasticity.increments import Channels
 from le_callback.elasticity.inputs import Run
 from le_callback.elasticity.rates import regression_functionals
 from le_callback.elasticity.regression import Projections, instant_covariance, reference_basis, regression_channels
 from le_callback.elasticity.sampling_noise import SamplingNoise, directions_of, projected_variance
-from le_callback.elasticity.sliding import Flags, WindowEstimates, WindowSettings, fill_gaps, slide
+from le_callback.elasticity.sliding import WindowEstimates, WindowSettings, fill_gaps, slide
 from le_callback.similarity import LEModel
 from le_callback.values import Array
 
@@ -70,7 +71,7 @@ def by_regression(run: Run, model: LEModel, P: Array, wanted: list[int], setting
 
 
 def _variances(projected: _ProjectedRun, rates: WindowEstimates, first: int, last: int) -> Array:
-    """Variances of A, B and G ``(T, 3)`` between two levels: process noise since the first, sampling noise at both ends."""
+    """Variances of A, B and G ``(T, 3)`` between two levels: process noise since the first, sampling noise at both."""
     t, settings = projected.run.times, projected.settings
     q = np.stack([fill_gaps(c) for c in rates.process_variance.T], axis=1)
     variances = np.full((len(t), 3), np.nan)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from le_callback.elasticity.amplitudes import Flags
 from le_callback.elasticity.increments import (
     Channels,
     Posterior,
@@ -23,8 +23,6 @@ from le_callback.elasticity.increments import (
 from le_callback.values import Array
 
 ChannelMaker = Callable[[int, int, float], Channels]
-Flags = NDArray[np.bool_]
-
 _BATCH = 64
 _HISTORY = 16  # windows
 

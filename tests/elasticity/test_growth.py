@@ -1,13 +1,12 @@
-"""Local growth fits against scipy's filter, dense generalised least squares and Student's t."""
+"""Local growth fits against dense generalised least squares, scipy's splines and Student's t."""
 
 import numpy as np
 import pytest
 from scipy import stats
 from scipy.interpolate import CubicSpline
-from scipy.signal import savgol_coeffs
 
 from le_callback.elasticity import increments
-from le_callback.elasticity.growth import fit_growth, growth_basis, polynomial_basis, rate_basis
+from le_callback.elasticity.growth import growth_basis, growth_channels, polynomial_basis, rate_basis
 from le_callback.elasticity.increments import (
     Channels,
     ProcessHistory,
@@ -22,37 +21,13 @@ from le_callback.elasticity.increments import (
 rng = np.random.default_rng(3)
 
 
-@pytest.mark.parametrize(("m", "order"), [(7, 2), (21, 2), (21, 3), (11, 1)])
-@pytest.mark.parametrize("position", ["centre", "end"])
-def test_white_equal_errors_give_savitzky_golay(m, order, position):
-    t, y = 2.0 * np.arange(m), rng.standard_normal(m)
-    where = m // 2 if position == "centre" else m - 1
-    found = fit_growth(t, y, order=order, at=t[where], process=False)
-    slope = savgol_coeffs(m, order, deriv=1, delta=2.0, pos=where, use="dot") @ y
-    level = savgol_coeffs(m, order, pos=where, use="dot") @ y
-    assert found.derivative == pytest.approx(slope, abs=1e-9)
-    assert found.value == pytest.approx(level, abs=1e-9)
-
-
-def test_white_errors_have_the_textbook_standard_error():
-    t, y = np.arange(15.0), rng.standard_normal(15)
-    found = fit_growth(t, y, order=1, process=False)
-    line = stats.linregress(t, y)
-    assert found.derivative_error == pytest.approx(line.stderr)
-    assert found.interval[1] - found.derivative == pytest.approx(line.stderr * stats.t.ppf(0.975, 13))
-
-
 def test_random_walk_gives_student_t_of_the_increments():
     d = rng.standard_normal(25)
-    found = fit_growth(np.arange(26.0), np.concatenate([[0], np.cumsum(d)]), order=1)
-    half = stats.t.ppf(0.975, 24) * d.std(ddof=1) / 5
-    assert found.derivative == pytest.approx(d.mean())
-    assert found.interval[1] - found.derivative == pytest.approx(half, rel=0.01)
-    assert found.value == pytest.approx(np.cumsum(d)[found_index(d)])
-
-
-def found_index(d):
-    return len(d) // 2 - 1  # nearest level to the centre, less the one at the start
+    t, y = np.arange(26.0), np.concatenate([[0], np.cumsum(d)])
+    channels = growth_channels(y, 0 * t, np.ones(25), polynomial_basis(t, 12.0, 1))
+    estimate, _, half = mixture_interval(fit(channels, no_history(channels)), [[1.0]])
+    assert estimate[0] == pytest.approx(d.mean())
+    assert half[0] == pytest.approx(stats.t.ppf(0.975, 24) * d.std(ddof=1) / 5, rel=0.01)
 
 
 def dense(t, r, q):
@@ -123,15 +98,10 @@ def test_intervals_cover(noise):
     assert 0.93 <= (np.abs(estimate - 0.1) <= half).mean() <= 0.97
 
 
-def test_bad_arguments_are_named():
-    t = np.arange(9.0)
-    with pytest.raises(ValueError, match="increase"):
-        fit_growth(t[::-1], t)
-    with pytest.raises(ValueError, match="widen"):
-        fit_growth(t[:4], t[:4])
-    with pytest.raises(ValueError, match="same shape"):
-        fit_growth(t, t[:4])
-    assert np.isnan(fit_growth(t, t * np.nan).derivative)
+def test_only_one_or_two_channels():
+    three = Channels(np.ones((3, 8)), np.ones((3, 8, 1)), np.ones((3, 8)), np.zeros((3, 9)))
+    with pytest.raises(ValueError, match="Expected argument `channels` to be 1 or 2 series, but got 3"):
+        fit(three, no_history(three))
 
 
 @pytest.mark.parametrize("G", [8, 23, 44])

@@ -1,7 +1,9 @@
 """The LE matrix against planted ones."""
 
 import numpy as np
+import pytest
 import simulators
+import torch
 
 from le_callback.elasticity.le_matrix import estimate_le_matrix
 from le_callback.similarity import IModel
@@ -52,3 +54,31 @@ def test_symmetric_matrix_and_windows():
     path[:, 1] = path[:, 0]
     assert "told apart" in estimate_le_matrix(path[:29], t[:29], model=IModel()).status
     assert "no window" in estimate_le_matrix(path, t, model=IModel(), window=99).status
+
+
+@pytest.mark.parametrize(
+    "form",
+    [lambda a: a.tolist(), lambda a: a[..., ::-1].copy()[..., ::-1], lambda a: torch.tensor(a)],
+    ids=["list", "negative strides", "tensor"],
+)
+def test_any_form_of_array_and_models_by_name(form):
+    rng = np.random.default_rng(4)
+    t = np.arange(30.0)
+    X = rng.standard_normal((30, 3, 4)).cumsum(0)
+    priors, noise = rng.uniform(0.5, 2, 3), np.full(3, 1e-3)
+    expected = estimate_le_matrix(X, t, model=IModel(), priors=priors, noise=noise)
+    found = estimate_le_matrix(form(X), form(t), model="I", priors=form(priors), noise=form(noise))
+    np.testing.assert_array_equal(found.E, expected.E)
+    np.testing.assert_array_equal(found.error, expected.error)
+    single = estimate_le_matrix(X.astype(np.float32)[..., ::-1], t, model="I")
+    np.testing.assert_allclose(single.E, estimate_le_matrix(X[..., ::-1], t, model="I").E, rtol=1e-4, atol=1e-4)
+
+
+def test_wrong_arguments_are_named():
+    X = np.ones((30, 3, 4))
+    with pytest.raises(TypeError, match="Expected argument `model`"):
+        estimate_le_matrix(X, model="E")
+    with pytest.raises(ValueError, match="Expected argument `window` to be at least 2 steps, but got 1"):
+        estimate_le_matrix(X, model="I", window=1)
+    with pytest.raises(ValueError, match="Expected argument `priors` to be of 30 rows"):
+        estimate_le_matrix(X, model="I", priors=np.ones((7, 3)))

@@ -6,17 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from le_callback.elasticity.online import (
-    MODES,
-    CoefficientTracker,
-    ModeHistory,
-    ModePoint,
-    ModeReading,
-    read_modes,
-    tail_index,
-)
 from scipy.linalg import expm
 
+from le_callback.elasticity.mode_readings import MODES, ModeHistory, ModePoint, ModeReading, read_modes
+from le_callback.elasticity.tracker import CoefficientTracker
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.similarity import IModel, LModel
 from le_callback.values import BoundedSeries
@@ -184,139 +177,6 @@ class TestReference:
         assert "the common mode changed its sign" in sentences[5]
 
 
-class TestTailIndex:
-    @pytest.mark.parametrize("r", [0.2, 0.5, 0.9])
-    def test_power_law(self, r):
-        times = np.arange(1.0, 2e4, 10)
-        series = BoundedSeries(capacity=10**6)
-        for t in times:
-            series.add(t, (1 + t) ** (1 - r))
-        assert tail_index(series) == pytest.approx(r, abs=1e-12)
-
-    def test_sign(self):
-        negative = BoundedSeries(times=[9.0, 10.0], values=[-2.0, -3.0])
-        assert tail_index(negative) == math.inf
-        assert math.isfinite(tail_index(negative, either_sign=True))
-        mixed = BoundedSeries(times=[9.5, 10.0], values=[-2.0, 3.0])
-        assert math.isnan(tail_index(mixed, either_sign=True))
-        assert math.isnan(tail_index(BoundedSeries()))
-
-    def test_published_code(self):
-        """The last 50 of 200 points of a recorded training, and the indices that the published analysis code gives.
-
-        There t counts points from 1, so the index here, with 1 + t, is given t − 1.
-        """
-        A = [
-            20.88052,
-            20.878208,
-            20.870198,
-            20.836791,
-            20.914722,
-            20.974858,
-            20.89804,
-            20.786889,
-            20.854529,
-            20.670378,
-            20.784266,
-            20.769239,
-            20.655338,
-            20.714883,
-            20.724461,
-            20.850337,
-            20.804036,
-            20.821239,
-            20.839589,
-            20.867963,
-            20.846437,
-            20.869812,
-            20.927736,
-            20.967431,
-            20.987681,
-            21.031788,
-            21.075312,
-            21.112358,
-            20.992894,
-            20.996143,
-            21.017931,
-            20.952153,
-            20.940596,
-            20.947856,
-            20.985472,
-            21.021011,
-            21.067391,
-            20.985582,
-            21.030918,
-            20.963896,
-            20.920533,
-            20.91704,
-            20.9064,
-            20.84494,
-            20.862581,
-            20.898785,
-            20.944573,
-            20.946156,
-            21.005076,
-            20.951732,
-        ]
-        B = [
-            -6.2232272,
-            -6.2213498,
-            -6.2431929,
-            -6.2890298,
-            -6.2220306,
-            -6.1783474,
-            -6.2465414,
-            -6.3538459,
-            -6.2983161,
-            -6.4649094,
-            -6.3755374,
-            -6.3818765,
-            -6.4914016,
-            -6.4432494,
-            -6.4358349,
-            -6.3296073,
-            -6.3841581,
-            -6.3650936,
-            -6.3540439,
-            -6.3327205,
-            -6.352756,
-            -6.3405798,
-            -6.297512,
-            -6.2625058,
-            -6.2406343,
-            -6.2092645,
-            -6.1793519,
-            -6.1527821,
-            -6.2541907,
-            -6.2569247,
-            -6.2373979,
-            -6.3008604,
-            -6.3162845,
-            -6.3082577,
-            -6.2790598,
-            -6.2552399,
-            -6.2191465,
-            -6.2949159,
-            -6.2597293,
-            -6.3247072,
-            -6.3692735,
-            -6.3685673,
-            -6.3777769,
-            -6.4361818,
-            -6.4248633,
-            -6.4000441,
-            -6.3621833,
-            -6.3628524,
-            -6.3173758,
-            -6.3649849,
-        ]
-        t = np.arange(150.0, 200)
-        start = 150 / 199  # the tail begins with the first of them
-        for cumulative, official in ((A, 0.411185254917), (B, 0.643059626302)):
-            series = BoundedSeries(times=list(t), values=cumulative)
-            assert tail_index(series, tail=1 - start, either_sign=True) == pytest.approx(official, abs=1e-7)
-
-
 class TestBoundedWork:
     def test_series_thins_evenly(self):
         series = BoundedSeries(capacity=64)
@@ -341,3 +201,21 @@ class TestBoundedWork:
     def test_settings_reach_the_trackers(self):
         monitor = SeparationMonitor(3, MonitorSettings(smoothing=5, identifiability=7.0, confidence=0.5))
         assert {(t.smoothing, t.threshold, t.confidence) for t in monitor.trackers.values()} == {(5, 7.0, 0.5)}
+
+
+class TestArguments:
+    def test_models_go_by_name(self):
+        means, noise = torch.tensor([[1.0, 0.2], [0.3, 1.5]]), torch.full((2,), 0.01)
+        for name, model in (("I", IModel()), ("L", LModel())):
+            assert CoefficientTracker(name, 2).model == model
+            assert read_modes(name, means, noise, 2) == read_modes(model, means, noise, 2)
+        for wrong in (lambda: CoefficientTracker("E", 2), lambda: read_modes("E", means, noise, 2)):
+            with pytest.raises(TypeError, match="Expected argument `model`"):
+                wrong()
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("order", 0), ("smoothing", 0), ("persistence", 0), ("confidence", 1.0)]
+    )
+    def test_settings_out_of_range_are_named(self, name, value):
+        with pytest.raises(ValueError, match=f"Expected argument `{name}` to be .* but got {value}"):
+            CoefficientTracker("I", 3, **{name: value})
