@@ -144,7 +144,7 @@ def as_sampling(priors: Any, times: Array, num_classes: int) -> tuple[Rate, bool
     """
     P = sampling_matrix(num_classes, None if priors is None else torch.as_tensor(_numbers(priors))).numpy()
     fits = P.ndim == 2 or len(P) == len(times)
-    expected = f"of one row for each of the {len(times)} times where it changes with time"
+    expected = f"of one row for each of the {len(times)} times, where it changes with time"
     require(fits, "priors", len(P), expected)
     return _interpolated(P, times), bool(np.allclose(P, 1 / num_classes, rtol=0, atol=1e-14))
 
@@ -178,7 +178,8 @@ def _rate(value: Any, times: Array, shape: tuple[int, ...], name: str) -> tuple[
         return _called(value, shape, name), False
     array = _numbers(value)
     T = len(times)
-    expected = f"a function of time or of shape {shape or '() (a number)'} or {(T, *shape)}"
+    one = f"of shape {shape}" if shape else "a number"
+    expected = f"{one}, of shape {(T, *shape)} or a function of time"
     require(array.shape in (shape, (T, *shape)), name, array.shape, expected)
     require(bool(np.isfinite(array).all()), name, array, "finite")
     return _interpolated(array, times, shape), array.shape == shape
