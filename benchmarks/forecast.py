@@ -136,18 +136,8 @@ HEAD = [
 ]
 
 
-def main():
-    """Train, forecast, write the table and the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs/forecast"))
-    parser.add_argument("--out", type=Path, default=RESULTS / "forecast.md")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    scores = {}
-    for run in tqdm(RUNS):
-        whole = trajectory(run, args.runs_dir)
-        for source, model in CASES:
-            scores[run, source, model.name] = score(whole, source, model)
+def report(scores):
+    """Lines of the report from the scores by run, source and model."""
     table = [row("all", list(scores.values()))]
     for family in ("digits", "geomnist"):
         for source, model in CASES:
@@ -160,7 +150,7 @@ def main():
         )
     seconds = [s["seconds"] for s in scores.values() if not s["status"]]
     shares = [separation_share(s["separation"]) for s in scores.values() if not s["status"] and s["separation"]]
-    lines = [
+    return [
         "# Forecasts made at one third of a training",
         "",
         f"`python benchmarks/forecast.py` · {datetime.date.today()} · 20 trainings that were not used for any choice",
@@ -191,16 +181,36 @@ def main():
         "",
         f"One forecast took {np.median(seconds):.2f} s at the median, {np.max(seconds):.2f} s at most (one thread).",
     ]
-    args.out.parent.mkdir(exist_ok=True)
-    args.out.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+
+
+def draw(folder, out):
+    """The fan charts of ``EXAMPLES``, beside the table."""
     for name, (run, source, level) in EXAMPLES.items():
-        whole = trajectory(run, args.runs_dir)
+        whole = trajectory(run, folder)
         part, _ = third(whole, source)
         data = whole.sources[source]
         shown = part.forecast(source, IModel(), until=data.times[-1], level=level)
         title = f"{run.family}, {source}, batch 16, learning rate {run.lr:g}: forecast at one third of the training"
-        fan_chart(shown, data, title).savefig(args.out.with_name(f"forecast-{name}.png"), dpi=110)
+        fan_chart(shown, data, title).savefig(out.with_name(f"forecast-{name}.png"), dpi=110)
+
+
+def main():
+    """Train, forecast, write the table and the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/forecast"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "forecast.md")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    scores = {}
+    for run in tqdm(RUNS):
+        whole = trajectory(run, args.runs_dir)
+        for source, model in CASES:
+            scores[run, source, model.name] = score(whole, source, model)
+    lines = report(scores)
+    args.out.parent.mkdir(exist_ok=True)
+    args.out.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    draw(args.runs_dir, args.out)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def train(run: Run, weights: list[Tensor] | None = None) -> Trajectory:
         loss.backward()
         optimizer.step()
     names = CLASSES if run.family == "geomnist" else [str(k) for k in range(K)]
-    return monitor.recorder.trajectory("step", names)
+    return Trajectory(monitor.recorder.sources(), "step", tuple(names))
 
 
 @torch.no_grad()

@@ -81,6 +81,11 @@ class Forecast:
         confidence: of the bands.
         time_unit: of all times.
         status: empty, or why there is no forecast.
+
+    >>> t = np.arange(1.0, 6.0)
+    >>> early = forecast(np.ones((5, 2, 1)), t, model="I", generator=torch.Generator())
+    >>> early.made_at, early.status[:15]
+    (5.0, 'only 4 readings')
     """
 
     made_at: float

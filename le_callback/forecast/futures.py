@@ -65,6 +65,11 @@ class Fit:
         frame: pairs and directions of that time.
         errors: of the backtests, per unit of log time: u, v, w and the quantities ``(laws, b, 3 + n)``.
         weights: of the laws ``(laws,)``.
+
+    >>> now = Elasticities(1.0, 1.0, 0.0, np.ones(5), np.zeros(5), np.ones(5))
+    >>> frame = frame_at(np.array([[3.0], [-1.0]]), np.ones(1), np.array([[0, 1]]))
+    >>> Fit(now, frame, np.zeros((3, 4, 8)), np.array([0.8, 0.1, 0.1])).errors.shape  # 3 laws, 4 backtests
+    (3, 4, 8)
     """
 
     now: Elasticities

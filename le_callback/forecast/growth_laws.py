@@ -24,7 +24,12 @@ _FLOOR = 1e-9
 
 
 def continued(x: Array | float, kappa: Array | float, h: Array | float) -> Array:
-    """Growth of y from elasticity ``x`` over the horizon ``h``; a falling curve is the mirror of a rising one.
+    """Growth of y, sign(x) log(1 + κ |x| h)/κ; a falling curve is the mirror of a rising one.
+
+    Args:
+        x: elasticity at the origin.
+        kappa: κ of the law.
+        h: horizon in log time; all three are broadcast.
 
     >>> continued(np.array([2.0]), 0.0, 1.5), continued(np.array([2.0, -2.0]), 1.0, 0.5).round(4)
     (array([3.]), array([ 0.6931, -0.6931]))
@@ -37,6 +42,12 @@ def continued(x: Array | float, kappa: Array | float, h: Array | float) -> Array
 
 def elasticity(log_times: Array, curves: Array, at: int, window: float = WINDOW) -> Array:
     """Elasticities ``(n,)`` of curves ``(T, n)`` at index ``at``: least-squares slope over the window that ends there.
+
+    Args:
+        log_times: τ ``(T,)``, increasing.
+        curves: ``(T, n)``.
+        at: index.
+        window: its length in log time; it holds at least four points.
 
     >>> tau = np.linspace(0, 1, 50)
     >>> elasticity(tau, 3 * tau[:, None], 49).round(6)

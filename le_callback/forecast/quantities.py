@@ -28,6 +28,9 @@ class Frame:
         directions: unit vectors ``(K, p)`` from the centre to each class mean.
         size: ‖X̄_k − X̌‖ ``(K,)``.
         deviation: within-class deviation of each pair ``(P,)``, √((tr Σ_k + tr Σ_l)/2); ones where unknown.
+
+    >>> Frame(pairs_of(2), np.array([[1.0], [-1.0]]), np.full(2, 2.0), np.ones(1)).pairs
+    array([[0, 1]])
     """
 
     pairs: Array
@@ -55,7 +58,12 @@ def pair_deviation(spread: Array, pairs: Array) -> Array:
 
 
 def frame_at(means: Array, deviation: Array, pairs: Array) -> Frame:
-    """The frame of class means ``(K, p)``.
+    """The frame of class means.
+
+    Args:
+        means: ``(K, p)``.
+        deviation: of each pair ``(P,)``.
+        pairs: ``(P, 2)``.
 
     >>> frame_at(np.array([[3.0], [-1.0]]), np.ones(1), pairs_of(2)).size
     array([2., 2.])
@@ -112,6 +120,11 @@ def quantities(
 
 def mode_curves(means: Array, noise: Array, model: LEModel) -> tuple[Array, Array]:
     """Log sizes u and v ``(T,)`` of both modes; NaN where a mode is not above three times its sampling noise.
+
+    Args:
+        means: ``(T, K, p)``.
+        noise: expected squared error of each mean ``(T, K)``.
+        model: with two modes.
 
     >>> from le_callback.similarity import IModel
     >>> u, v = mode_curves(np.array([[[1.0], [3.0]]]), np.zeros((1, 2)), IModel())

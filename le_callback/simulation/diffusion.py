@@ -101,6 +101,11 @@ def _read(value: Any, K: int, p: int) -> Array:
 def across_space(noise: Noise, space: Space, dimensions: int) -> Rate | None:
     """Variance rates ``(n_t, K)`` of each dimension across the basis of ``space``; None where nothing is left over.
 
+    Args:
+        noise: isotropic.
+        space: in whose coordinates the rest of the noise acts.
+        dimensions: p.
+
     >>> across_space(Noise(True, lambda t: np.full((len(t), 2), 0.5)), Space(None, np.eye(3)[:, :2]), 3)(np.zeros(1))
     array([[0.25, 0.25]])
     """

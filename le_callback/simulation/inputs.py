@@ -37,6 +37,11 @@ def check_times(times: Any) -> Array:
 def check_start(x0: Any, model: LEModel, *, samples: bool = False) -> Tensor:
     """Start ``(K, p)``, or with ``samples`` also ``(K, n, p)``, as a floating tensor that keeps its device.
 
+    Args:
+        x0: what the caller gave.
+        model: that must be defined for K classes in p dimensions.
+        samples: whether each path may start elsewhere.
+
     >>> from le_callback.similarity import IModel
     >>> check_start([[1, 2], [3, 4]], IModel()).dtype
     torch.float64
@@ -62,6 +67,11 @@ def check_start(x0: Any, model: LEModel, *, samples: bool = False) -> Tensor:
 
 def check_count(value: Any, argument: str, least: int = 1) -> int:
     """A whole number, ``least`` or more.
+
+    Args:
+        value: what the caller gave.
+        argument: its name.
+        least: smallest number allowed.
 
     >>> check_count(2, "substeps")
     2

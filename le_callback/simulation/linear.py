@@ -68,7 +68,13 @@ class Space:
 
 
 def space_of(model: LEModel, num_classes: int, dimensions: int, *, full: bool = False) -> Space:
-    """The smallest space for the model; ``full`` keeps all dimensions together.
+    """The smallest space for the model.
+
+    Args:
+        model: gives H.
+        num_classes: K.
+        dimensions: p.
+        full: keep all dimensions together, as covariances that mix them need.
 
     >>> from le_callback.similarity import LModel
     >>> space_of(LModel(), 3, 3).basis.shape
@@ -96,6 +102,9 @@ class Flows:
         flow: Φ ``(N, n, n)``.
         shift: ``(N, n, m)`` or None.
         covariance: Q ``(N, n, n)`` or None.
+
+    >>> Flows(np.eye(2)[None], None, None).flow.shape
+    (1, 2, 2)
     """
 
     flow: Array
@@ -192,6 +201,11 @@ def square_roots(covariances: Array) -> Array:
 def refined(times: Array, breaks: Array, substeps: int) -> tuple[Array, NDArray[np.intp]]:
     """Grid with the breaks between the times and ``substeps`` equal parts of each piece; and where the times are in it.
 
+    Args:
+        times: ``(T,)``.
+        breaks: in any order; those outside of the times are left out.
+        substeps: parts of each piece.
+
     >>> refined(np.array([0.0, 2.0]), np.array([1.0, 5.0]), 2)
     (array([0. , 0.5, 1. , 1.5, 2. ]), array([0, 4]))
     """
@@ -219,7 +233,12 @@ def gauss_integrals(f: Rate, grid: Array) -> Array:
 
 
 def across_basis(affine: Rate, grid: Array, basis: Array) -> Array:
-    """Displacement ``(N, K, p)`` in each interval by the part of R across the basis ``(p, r)``.
+    """Displacement ``(N, K, p)`` in each interval by the part of R across the basis.
+
+    Args:
+        affine: times ``(n_t,)`` to R ``(n_t, K, p)``.
+        grid: ``(N + 1,)``.
+        basis: orthonormal columns ``(p, r)``.
 
     >>> across_basis(lambda t: np.ones((len(t), 1, 2)), np.array([0.0, 2.0]), np.array([[1.0], [0.0]])).ravel()
     array([0., 2.])

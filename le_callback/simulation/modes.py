@@ -29,6 +29,9 @@ class Growth:
     Attributes:
         A, B: ∫α and ∫β ``(N + 1,)`` from the first grid point to each.
         C: ∫β exp((A + B/(K−1))/K) ``(N + 1,)``.
+
+    >>> Growth(np.array([0.0, 1.0]), np.zeros(2), np.zeros(2)).A
+    array([0., 1.])
     """
 
     A: Array
@@ -48,6 +51,11 @@ def has_exact_modes(model: LEModel, num_classes: int) -> bool:
 
 def growth(strengths: Strengths, grid: Array, num_classes: int) -> Growth:
     """Integrals of α, β over the grid by 8-point Gauss–Legendre: exact for polynomials up to degree 15 between points.
+
+    Args:
+        strengths: of two numbers α and β.
+        grid: ``(N + 1,)``, with the breaks of the strengths among its points.
+        num_classes: K.
 
     Raises:
         ValueError: strengths that are a matrix E.
@@ -83,6 +91,13 @@ def mode_solution(x0: Array, integrals: Growth, model: LEModel) -> Array:
     L-model and simplex directions, ȳ growing as e^u, u = (A − B)/K, and δ_k = y_k − ȳ as e^v, v = (A + B/(K−1))/K:
     X̄_k = X̄_k(0) + d_k ȳ(0)(e^u − 1) + d_k δ_k(0) (e^v − 1 − C/(K−1)) + C/K Σ_j d_j δ_j(0), with C = ∫β e^v.
     C does not follow from A and B alone: parts of X̄_k across d_k depend on the path of β, too.
+
+    Args:
+        x0: ``(K, p)``.
+        integrals: A, B, C at the grid points.
+        model: I, L, or simplex directions.
+
+    Source: Zhang, Wang, Su 2021, eq. 19.
 
     >>> from le_callback.similarity import IModel
     >>> from le_callback.simulation.strengths import as_strengths

@@ -95,7 +95,12 @@ def simulate_ode(
 
 
 def coupled_drift(space: Space, strengths: Strengths, sampling: Rate) -> Rate:
-    """G(t) ``(n_t, n, n)`` in the coordinates of ``space``.
+    """G(t) ``(n_t, n, n)`` in the coordinates of ``space``, from W = E ∘ P.
+
+    Args:
+        space: of the model.
+        strengths: E(t).
+        sampling: P(t) ``(n_t, K, K)``.
 
     >>> from le_callback.similarity import IModel
     >>> t = np.zeros(1)

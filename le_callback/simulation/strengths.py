@@ -81,6 +81,9 @@ class Strengths:
         pair: times ``(n,)`` to α, β ``(n,)`` each; None where E is not made of two numbers.
         breaks: times at which E is not smooth.
         constant: E is constant between breaks.
+
+    >>> Strengths(lambda t: np.ones((len(t), 2, 2)), None, np.zeros(0), True).matrix(np.zeros(3)).shape
+    (3, 2, 2)
     """
 
     matrix: Rate
@@ -91,6 +94,12 @@ class Strengths:
 
 def as_strengths(coefficients: Any, times: Array, num_classes: int, model: LEModel) -> Strengths:
     """E(t) from ``coefficients``, as described in :func:`le_callback.simulation.ode.simulate_ode`.
+
+    Args:
+        coefficients: what the caller gave.
+        times: ``(T,)`` of the simulation; arrays are linear between them.
+        num_classes: K.
+        model: that the coefficients must belong to.
 
     >>> from le_callback.similarity import IModel
     >>> as_strengths((2.0, 1.0), np.arange(3.0), 2, IModel()).matrix(np.zeros(1))[0]
@@ -122,6 +131,11 @@ def as_strengths(coefficients: Any, times: Array, num_classes: int, model: LEMod
 def as_sampling(priors: Any, times: Array, num_classes: int) -> tuple[Rate, bool]:
     """P(t) ``(n, K, K)``, linear between the times of priors that change, and whether it is 1/K everywhere.
 
+    Args:
+        priors: see ``similarity.sampling_matrix``.
+        times: ``(T,)`` of the simulation.
+        num_classes: K.
+
     >>> as_sampling(None, np.arange(2.0), 2)[1]
     True
 
@@ -130,13 +144,18 @@ def as_sampling(priors: Any, times: Array, num_classes: int) -> tuple[Rate, bool
     """
     P = sampling_matrix(num_classes, None if priors is None else torch.as_tensor(_numbers(priors))).numpy()
     fits = P.ndim == 2 or len(P) == len(times)
-    expected = f"of one row for each of the {len(times)} times where it changes with time"
+    expected = f"of one row for each of the {len(times)} times, where it changes with time"
     require(fits, "priors", len(P), expected)
     return _interpolated(P, times), bool(np.allclose(P, 1 / num_classes, rtol=0, atol=1e-14))
 
 
 def as_affine(affine: Any, times: Array, shape: tuple[int, int]) -> tuple[Rate, bool]:
     """R(t) ``(n, K, p)`` and whether it is constant, from ``(K, p)``, ``(T, K, p)`` or a function of time.
+
+    Args:
+        affine: what the caller gave.
+        times: ``(T,)`` of the simulation.
+        shape: ``(K, p)``.
 
     Raises:
         ValueError: another shape, or values that are not finite.
@@ -159,7 +178,8 @@ def _rate(value: Any, times: Array, shape: tuple[int, ...], name: str) -> tuple[
         return _called(value, shape, name), False
     array = _numbers(value)
     T = len(times)
-    expected = f"a function of time or of shape {shape or '() (a number)'} or {(T, *shape)}"
+    one = f"of shape {shape}" if shape else "a number"
+    expected = f"{one}, of shape {(T, *shape)} or a function of time"
     require(array.shape in (shape, (T, *shape)), name, array.shape, expected)
     require(bool(np.isfinite(array).all()), name, array, "finite")
     return _interpolated(array, times, shape), array.shape == shape
