@@ -20,7 +20,7 @@ from alert_runs import FAULTS, VALIDATE, WINDOW, Run, Setup, faulty, healthy, tr
 from lightning.pytorch.callbacks import EarlyStopping
 from tqdm import tqdm
 
-from le_callback.alerts import Alert, AlertBook
+from le_callback.alerts import Alert, AlertBook, describe
 from le_callback.regime import is_converged
 
 RIGHT = {
@@ -169,8 +169,7 @@ def report(faults: list[Judged], well: list[Judged]) -> str:
         f"EarlyStopping {sum(j.early_false for j in faults)}, SpikeDetection {sum(j.spike_false for j in faults)}.",
     ]
     for j in false:
-        a = j.false[0]
-        lines.append(f"- false alarm: {a.rule} at step {a.step} {a.classes} ({a.cause}) in {j.run.setup}")
+        lines.append(f"- false alarm: {describe(j.false[0])} In {j.run.setup}")
     for j in well:
         spent = [
             i for i in range(len(j.run.records)) if statistics.fmean(j.run.losses[WINDOW * i : WINDOW * (i + 1)]) < 1e-4

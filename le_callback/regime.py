@@ -21,7 +21,14 @@ def is_converged(record: WindowRecord) -> bool:
     """Whether the classes are separated and the loss is nearly spent, or γ no longer stands out of its interval.
 
     Separated: the head is right for 99 % of the window's samples, the nearest class mean of features or logits for
-    95 %.
+    95 %. Spent: ‖Ψ‖ is below 0.1.
+
+    Args:
+        record: of one window; without the outputs of a head it is never converged.
+
+    >>> from le_callback import SeparationMonitor
+    >>> is_converged(SeparationMonitor(num_classes=2).close(1))
+    False
     """
     head = record.head
     if head is None or head.tried.sum() == 0 or record.effective_training is None:
@@ -42,6 +49,9 @@ def judge_regime(gamma: Estimate, time: float, index: Estimate, converged: bool 
         index: the local tail index with its interval.
         converged: whether the measured side says that the classes are separated and the loss is spent; then γ → 0 is
             health, and nothing else is said.
+
+    Returns:
+        The side, the reason with its numbers, t·γ (NaN where the index is unknown) and the index.
 
     >>> judge_regime(Estimate(0.01, 0.009, 0.011), 1000.0, Estimate(0.5, 0.4, 0.6)).name
     'separating'

@@ -72,7 +72,7 @@ class AccuracyTrack:
         rates: (K,) accuracies of the classes when it was best.
 
     >>> track = AccuracyTrack.empty(2).add(Counts(np.array([50.0, 50.0]), np.array([48.0, 42.0])))
-    >>> round(float(track.best), 2)
+    >>> round(track.best, 2)
     0.83
     """
 
@@ -90,8 +90,8 @@ class AccuracyTrack:
     def add(self, window: Counts) -> AccuracyTrack:
         """Take in a window."""
         recent, right = _FADING * self.tried + window.tried, _FADING * self.hits + window.hits
-        total = recent.sum()
-        rate = (right.sum() + 0.5) / (total + 1)
+        total = float(recent.sum())
+        rate = float((right.sum() + 0.5) / (total + 1))
         bound = rate - 2 * math.sqrt(rate * (1 - rate) / total)
         if bound <= self.best:
             return AccuracyTrack(recent, right, self.best, self.rates)

@@ -1,0 +1,108 @@
+"""Tracks of pairs, and when a pair merges."""
+
+import math
+
+import numpy as np
+import pytest
+
+from le_callback.alerts import PairMerging
+from le_callback.alerts.evidence import start_weight
+from le_callback.alerts.pairs import PairState, PairTrack
+
+
+def full(value, K=2):
+    return np.full((K, K), float(value))
+
+
+def test_mean_fades_and_best_is_a_lower_bound():
+    first = PairTrack.empty(2).add(full(4), np.array([10.0, 40.0]))
+    n = 2 / (1 / 10 + 1 / 40)
+    assert first.weight[0, 1] == pytest.approx(n)
+    assert first.best[0, 1] == pytest.approx(4 - 2 * math.sqrt((2 + 16 / 4) / n))
+    second = first.add(full(1), np.array([10.0, 40.0]))
+    assert second.weight[0, 1] == pytest.approx(1.7 * n)
+    assert second.recent[0, 1] == pytest.approx((0.7 * 4 + 1) / 1.7)
+    assert second.best[0, 1] == first.best[0, 1]
+
+
+@pytest.mark.parametrize(("samples", "bounded"), [(5.9, False), (6.1, True)])
+def test_a_bound_needs_six_samples(samples, bounded):
+    assert bool(PairTrack.empty(2).add(full(4), np.full(2, samples)).best[0, 1] > 0) is bounded
+
+
+def test_unknown_pairs_keep_their_mean_and_endless_ones_count_as_a_thousand():
+    first = PairTrack.empty(2).add(full(4), np.full(2, 10.0))
+    unknown = first.add(full(np.nan), np.full(2, 10.0))
+    assert unknown.recent[0, 1] == pytest.approx(4)
+    assert unknown.weight[0, 1] == pytest.approx(7)
+    assert PairTrack.empty(2).add(full(np.inf), np.full(2, 10.0)).recent[0, 1] == pytest.approx(1000)
+
+
+def test_parts_are_copies_and_go_back_to_their_rows():
+    whole = PairTrack(*np.arange(48.0).reshape(3, 4, 4))
+    part = whole.only([1, 3])
+    np.testing.assert_array_equal(part.recent, [[5, 7], [13, 15]])
+    after = whole.replaced([1, 3], PairTrack(*np.full((3, 2, 2), -1.0)))
+    assert (after.best == -1).sum() == 4
+    assert after.weight[1, 3] == after.weight[3, 1] == -1
+    assert (whole.recent >= 0).all()
+
+
+def test_evidence_counts_after_the_warm_up_and_for_its_classes():
+    state = PairState.empty(3)
+    state = state.accumulated([0, 2], full(3), warm_up=1)
+    assert (state.log_sum == -np.inf).all()
+    state = state.accumulated([0, 2], full(3), warm_up=1)
+    assert state.log_sum[0, 2] == pytest.approx(math.log(start_weight(2)) + 3)
+    assert state.log_sum[0, 1] == -np.inf
+    assert state.windows == 2
+
+
+def merging(log_sums, K=4, best=6.7, recent=0.1, **settings):
+    """The alert of given evidence on pairs of K classes."""
+    state = PairState.empty(K)
+    for pair, log_sum in log_sums.items():
+        state.log_sum[pair] = state.log_sum[pair[::-1]] = log_sum
+        state.features.best[pair], state.features.recent[pair] = best, recent
+    return PairMerging(**settings)._alert(50, state)
+
+
+@pytest.mark.parametrize("level", [1e-3, 1e-2])
+@pytest.mark.parametrize(("above", "told"), [(-0.01, False), (0.01, True)])
+def test_evidence_must_reach_the_level_for_all_six_pairs(level, above, told):
+    alert = merging({(1, 3): math.log(6 / level) + above}, level=level)
+    assert (alert is not None) is told
+    if told:
+        assert alert.classes == (1, 3)
+        assert alert.cause == "Classes {classes} draw together: discriminability 0.1, it was 6.7."
+        assert (alert.value, alert.threshold, alert.level) == (0.1, 1.5, level)
+
+
+def test_threshold_is_half_of_the_best_for_a_pair_that_was_never_far_apart():
+    assert merging({(0, 1): 20.0}, best=2.4).threshold == 1.2
+
+
+@pytest.mark.parametrize(("falling", "told"), [(1, True), (2, True), (3, True), (4, False)])
+def test_many_pairs_at_once_are_no_matter_of_a_pair(falling, told):
+    """Of 15 pairs of 6 classes a quarter is 3.75."""
+    pairs = [(0, 1), (0, 2), (0, 3), (0, 4)][:falling]
+    alert = merging({(4, 5): -0.1} | dict.fromkeys(pairs, 20.0), K=6)
+    assert (alert is not None) is told
+
+
+def test_two_classes_are_no_matter_of_a_pair():
+    assert merging({(0, 1): 20.0}, K=2) is None
+
+
+@pytest.mark.parametrize(("best", "followed"), [(1.99, False), (2.0, True), (2.01, True)])
+def test_a_pair_is_followed_once_it_is_apart(best, followed):
+    track = PairTrack(full(0), full(0), full(best))
+    evidence = PairMerging()._evidence(track, full(-3), np.full(2, 20.0))
+    assert bool(evidence[0, 1] > 0) is followed
+    assert evidence[0, 1] in (0.0, 6.0)
+
+
+@pytest.mark.parametrize(("argument", "value"), [("level", 0), ("drop", 1.0), ("most_classes", 1)])
+def test_settings_are_checked(argument, value):
+    with pytest.raises(ValueError, match=f"Expected argument `{argument}` to be .*, but got {value}"):
+        PairMerging(**{argument: value})
