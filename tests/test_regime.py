@@ -4,12 +4,15 @@ import math
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from simulators import simulated_growth
+from windows import with_measure, without_measure
 
 from le_callback import SeparationMonitor
 from le_callback.elasticity.tail_index import local_tail_index
+from le_callback.measures import NearestMean
 from le_callback.regime import is_converged, judge_regime
 from le_callback.values import Estimate
 
@@ -132,17 +135,12 @@ def described(record, head=(1000, 990), nearest=(0.95,), psi=0.09, lows=(1.0,)):
     """The record with given hits of 1000 samples, accuracies, ‖Ψ‖ and lower bounds of γ."""
     tried, hits = head
     counts = {"tried": np.array([0.0, tried]), "hits": np.array([0.0, hits])}
-    separation = next(iter(record.separation.values()))
     coefficients = next(iter(record.coefficients.values()))
-    return replace(
-        record,
-        head=replace(record.head, **counts),
-        separation={str(i): replace(separation, nearest_mean_accuracy=a) for i, a in enumerate(nearest)},
-        linearisation=replace(record.linearisation, psi=psi),
-        coefficients={
-            str(i): replace(coefficients, gamma=Estimate(low + 1, low, low + 2)) for i, low in enumerate(lows)
-        },
-    )
+    record = with_measure(record, "head", "logits", **counts)
+    record = with_measure(record, "effective_training", "logits", psi=psi)
+    accuracies = {str(i): NearestMean((0,), np.array([1.0]), np.array([a])) for i, a in enumerate(nearest)}
+    gammas = {str(i): replace(coefficients, gamma=Estimate(low + 1, low, low + 2)) for i, low in enumerate(lows)}
+    return replace(record, measures={**record.measures, "nearest_mean": accuracies}, coefficients=gammas)
 
 
 @pytest.mark.parametrize(
@@ -173,5 +171,5 @@ def test_each_condition_of_convergence(measured, facts, converged):
 
 
 def test_without_a_head_nothing_converges(measured):
-    assert not is_converged(replace(described(measured), head=None))
-    assert not is_converged(replace(described(measured), linearisation=None))
+    assert not is_converged(without_measure(described(measured), "head"))
+    assert not is_converged(without_measure(described(measured), "effective_training"))

@@ -1,5 +1,7 @@
 """Windows for the tests of measures."""
 
+from dataclasses import replace
+
 import torch
 
 from le_callback.measures import SourceWindow
@@ -26,3 +28,15 @@ def source_window(features, labels, num_classes, previous=None, layer="features"
     metric = ClassMoments(num_classes=num_classes, num_features=features.shape[1], reference=reference)
     metric.update(features, labels if target is None else target)
     return SourceWindow(layer, metric.compute(), features, labels, previous)
+
+
+def with_measure(record, name, layer="features", **changes):
+    """A window's record in which one measure says something else."""
+    found = record.measures[name][layer]
+    changed = found._replace(**changes) if isinstance(found, tuple) else replace(found, **changes)
+    return replace(record, measures={**record.measures, name: {**record.measures[name], layer: changed}})
+
+
+def without_measure(record, name):
+    """A window's record without one measure."""
+    return replace(record, measures={key: found for key, found in record.measures.items() if key != name})

@@ -66,7 +66,8 @@ def with_tables(text: str) -> str:
     """
     for level in LEVELS:
         place = re.compile(rf"(<!-- tags: {level} -->\n).*?(<!-- end of tags -->)", re.DOTALL)
-        text = place.sub(lambda found, level=level: found[1] + tag_table(level) + found[2], text)
+        table = tag_table(level).replace("\\", r"\\")
+        text = place.sub(rf"\g<1>{table}\g<2>", text)
     return text
 
 

@@ -19,9 +19,10 @@ import torch
 from scipy.linalg import expm
 from scipy.optimize import least_squares
 
+from le_callback.elasticity.inputs import check_times
 from le_callback.errors import require
 from le_callback.similarity import LEModel, as_model
-from le_callback.simulation.inputs import check_count, check_start, check_times
+from le_callback.simulation.inputs import check_count, check_start
 from le_callback.simulation.linear import Space, space_of
 from le_callback.values import Array
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from le_callback.elasticity.inputs import check_times
 from le_callback.errors import require
-from le_callback.simulation.inputs import check_times
 
 EVENTS = ("lost", "reached")
 

@@ -13,25 +13,6 @@ from torch import Tensor
 
 from le_callback.errors import require, require_type
 from le_callback.similarity import LEModel
-from le_callback.values import Array
-
-
-def check_times(times: Any) -> Array:
-    """Times ``(T,)`` as float64.
-
-    >>> check_times([0, 1])
-    array([0., 1.])
-
-    Raises:
-        ValueError: not one dimension, empty, not finite, or not strictly increasing.
-    """
-    t = times.detach().cpu().numpy() if isinstance(times, Tensor) else np.asarray(times)
-    require(t.ndim == 1 and len(t) > 0, "times", t.shape, "of shape (T,) with T ≥ 1")
-    t = t.astype(np.float64)
-    increasing = bool(np.isfinite(t).all() and (np.diff(t) > 0).all())
-    expected = "finite and to increase strictly"
-    require(increasing, "times", t, expected, "Sort the times and drop repeated ones.")
-    return t
 
 
 def check_start(x0: Any, model: LEModel, *, samples: bool = False) -> Tensor:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from le_callback.elasticity.inputs import check_means
+from le_callback.elasticity.inputs import check_means, check_times
 from le_callback.errors import require
 from le_callback.similarity import LEModel, as_model
-from le_callback.simulation.inputs import check_count, check_start, check_times
+from le_callback.simulation.inputs import check_count, check_start
 from le_callback.simulation.linear import Flows, flows, refined, space_of
 from le_callback.simulation.ode import coupled_drift
 from le_callback.simulation.strengths import as_sampling, as_strengths

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from le_callback.elasticity.inputs import check_times
 from le_callback.errors import require
 from le_callback.similarity import LEModel, as_model
-from le_callback.simulation.inputs import check_count, check_start, check_times
+from le_callback.simulation.inputs import check_count, check_start
 from le_callback.simulation.linear import Space, across_basis, flows, refined, space_of
 from le_callback.simulation.modes import growth, has_exact_modes, mode_solution
 from le_callback.simulation.strengths import Rate, Strengths, as_affine, as_sampling, as_strengths

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from le_callback.elasticity.inputs import check_times
 from le_callback.errors import require
 from le_callback.similarity import LEModel, as_model
 from le_callback.simulation.diffusion import Noise, across_space, as_noise_rate, colour
-from le_callback.simulation.inputs import check_count, check_generator, check_start, check_times
+from le_callback.simulation.inputs import check_count, check_generator, check_start
 from le_callback.simulation.linear import Space, across_basis, flows, gauss_integrals, refined, space_of, square_roots
 from le_callback.simulation.ode import coupled_affine, coupled_drift
 from le_callback.simulation.strengths import Rate, as_affine, as_sampling, as_strengths

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from alerts.streams import Stream
+from windows import with_measure, without_measure
 
 from le_callback.alerts.accuracy import AccuracyState, AccuracyTrack, Counts, counts, fall_evidence
 from le_callback.alerts.evidence import rate_evidence, start_weight
@@ -22,13 +23,13 @@ def test_counts_are_by_class_and_measure():
     assert counts(stream.window(absent=2)) == {}  # no means before
     record = stream.window(absent=3)
     found = counts(record)
-    measured = record.class_separation["features"]
+    measured = record.nearest_mean["features"]
     assert list(found) == ["nearest_mean", "head"]
     # class 2 has no mean from the window before, class 3 no samples
     assert found["nearest_mean"].tried[2] == found["nearest_mean"].tried[3] == found["head"].tried[3] == 0
     assert found["nearest_mean"].tried.sum() == measured.tried.sum() > 0
     assert found["head"].tried.sum() == record.samples
-    assert counts(replace(record, head=None)) == {}
+    assert counts(without_measure(record, "head")) == {}
 
 
 def test_track_fades_and_keeps_its_best_lower_bound():
@@ -138,15 +139,8 @@ def test_evidence_must_reach_the_level(above, told):
 
 def with_gamma(record, high):
     c = record.coefficients["I_features"]
-    return replace(
-        record,
-        coefficients={"I_features": replace(c, gamma=replace(c.gamma, high=high))},
-        head=not_separated(record.head),
-    )
-
-
-def not_separated(head):
-    return replace(head, hits=0.9 * head.tried)
+    record = with_measure(record, "head", "logits", hits=0.9 * record.head.tried)  # not separated
+    return replace(record, coefficients={"I_features": replace(c, gamma=replace(c.gamma, high=high))})
 
 
 @pytest.mark.parametrize(

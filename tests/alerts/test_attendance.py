@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from alerts.streams import Stream
+from windows import with_measure
 
 from le_callback import SeparationMonitor
 from le_callback.alerts import ClassVanished
@@ -74,9 +75,8 @@ def test_empty_windows_leave_the_state_alone():
 
 
 def moved(record, by, tried=(20, 20), radius=1.0):
-    measured = record.class_separation["features"]
-    part = replace(measured, classes=(1, 3), moved=np.array(by), tried=np.array(tried, dtype=float), radius=radius)
-    return replace(record, class_separation={"features": part})
+    record = with_measure(record, "nearest_mean", classes=(1, 3), tried=np.array(tried, dtype=float))
+    return with_measure(record, "scatter", classes=(1, 3), moved=np.array(by), radius=radius)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from alerts.streams import Stream
+from windows import with_measure
 
 from le_callback.alerts import FeatureCollapse
 from le_callback.alerts.rules.feature_collapse import CollapseState, Margins, Trace
@@ -63,11 +64,12 @@ def test_margins_are_those_of_ten_windows(record):
 def collapsed(record, accuracy=1.0, best=1.0, windows=30, agreeing=1000, rank=5.0, **now):
     """Evidence and alert of a window after a steady past, with scatter 1, effective rank 5 and all units live."""
     past = tuple(Trace((math.log(x),) * 20) for x in (1.0, rank, 1.0))
-    measured = record.class_separation["features"]
     values = {"scatter": 1.0, "effective_rank": rank, "dead_units": 0.0} | now
-    measured = replace(measured, hits=accuracy * measured.tried, **values)
+    record = with_measure(record, "nearest_mean", hits=accuracy * record.nearest_mean["features"].tried)
+    record = with_measure(record, "scatter", total=values["scatter"], dead_units=values["dead_units"])
+    record = with_measure(record, "spread", rank=values["effective_rank"])
     state = CollapseState(windows, np.full(3, 7.0), best, past, Margins((), agreeing))
-    return FeatureCollapse()(replace(record, class_separation={"features": measured}), state)
+    return FeatureCollapse()(record, state)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,18 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, IterableDataset
-from trainings import CLASSES, DIMENSIONS, Classifier, Recording, assert_windows, blobs, check_training, check_windows, loader, trainer
+from trainings import (
+    CLASSES,
+    DIMENSIONS,
+    Classifier,
+    Recording,
+    assert_windows,
+    blobs,
+    check_training,
+    check_windows,
+    loader,
+    trainer,
+)
 
 from le_callback import DiagnosticWarning, LECallback
 
