@@ -148,9 +148,12 @@ def test_pair_evidence_is_that_of_a_normal_deviate(D, n, floor):
 
 def test_pair_evidence_needs_two_samples_of_each_class_and_six_of_both():
     assert evidence_of_pair(0.0, (2, 4), 1.5) != 0
+    assert evidence_of_pair(0.0, (4, 2), 1.5) != 0
     assert evidence_of_pair(0.0, (1, 9), 1.5) == 0
     assert evidence_of_pair(0.0, (9, 1), 1.5) == 0
     assert evidence_of_pair(0.0, (2, 3), 1.5) == 0
+    for few in ((0, 0), (0, 20), (1, 1)):  # without a division by zero
+        assert evidence_of_pair(0.0, few, 1.5) == 0
     assert evidence_of_pair(math.nan, (20, 20), 1.5) == 0
     assert evidence_of_pair(0.0, (20, 20), math.nan) == 0
 
