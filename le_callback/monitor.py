@@ -85,7 +85,7 @@ class SeparationMonitor:
         self.recorder = TrajectoryRecorder()
         self._time_sum, self._timed = 0.0, 0
         fits: dict[str, Any] = {"smoothing": s.smoothing, "threshold": s.identifiability, "confidence": s.confidence}
-        self._live = LiveCoefficients([(m, Source(layer)) for m, layer in MODELS], num_classes, **fits)
+        self.coefficients = LiveCoefficients([(m, Source(layer)) for m, layer in MODELS], num_classes, **fits)
         self.probe: ProbeFollower | NoProbe = NoProbe()
         if s.probe:
             self.probe = ProbeFollower(MODELS, num_classes, s.matrix_classes, **fits)
@@ -128,7 +128,7 @@ class SeparationMonitor:
         for layer, source in sources.items():
             self.recorder.add(Source(layer), time, source.statistics)
         measures = _measure(sources)
-        coefficients = self._live.add(time, _readings(sources, measures))
+        coefficients = self.coefficients.add(time, _readings(sources, measures))
         probe = self.probe.findings()
         features = sources["features"].statistics if sources else None
         missing = self._count(features)
@@ -154,7 +154,7 @@ class SeparationMonitor:
         return record
 
     def _regime(self, record: WindowRecord) -> Regime:
-        growth = self._live.trackers[PRIMARY_MODEL].growth
+        growth = self.coefficients.trackers[PRIMARY_MODEL].growth
         index = local_tail_index(growth.times, growth.values, self.settings.confidence)
         now = record.primary
         return judge_regime(now.gamma, now.time, index, is_converged(record))
@@ -191,7 +191,7 @@ class SeparationMonitor:
             "start_step": self.start_step,
             "windows": self.windows,
             "skipped": dict(self.skipped),
-            "coefficients": self._live.state_dict(),
+            "coefficients": self.coefficients.state_dict(),
             "window": self.window.state_dict() if self.window else None,
             "window_time": (self._time_sum, self._timed),
             "trajectory": self.recorder.state_dict(),
@@ -208,7 +208,7 @@ class SeparationMonitor:
         require(K == self.num_classes, "state", f"one of {K} classes", f"a state of {self.num_classes} classes")
         self.start_step, self.windows = state["start_step"], state["windows"]
         self.skipped = Counter(state["skipped"])
-        self._live.load_state_dict(state["coefficients"])
+        self.coefficients.load_state_dict(state["coefficients"])
         self._time_sum, self._timed = state["window_time"]
         self.recorder.load_state_dict(state["trajectory"])
         self.probe.load_state_dict(state["probe"])

@@ -12,6 +12,7 @@ from le_callback.errors import require, require_type
 from le_callback.records import WindowRecord
 
 UserRule = Callable[[WindowRecord], "Alert | None"]
+"""A rule without a memory: looks at the record of a window, gives an alert or None."""
 S = TypeVar("S")
 
 

@@ -12,8 +12,7 @@ from scipy.special import ndtri
 
 from le_callback.elasticity.amplitudes import Flags
 from le_callback.elasticity.sliding import WindowEstimates
-from le_callback.elasticity.tail_index import Tail, index_with_interval
-from le_callback.elasticity.tail_index import TailIndex as TailIndex
+from le_callback.elasticity.tail_index import Tail, TailIndex, index_with_interval
 from le_callback.errors import require
 from le_callback.values import Array
 

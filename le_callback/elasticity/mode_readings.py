@@ -21,6 +21,7 @@ from le_callback.similarity import LEModel, as_model
 from le_callback.values import NAN
 
 Mode = Literal["common", "difference"]
+"""The two growth modes of class means under balanced sampling."""
 MODES: tuple[Mode, Mode] = ("common", "difference")
 
 

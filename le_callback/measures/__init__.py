@@ -36,6 +36,7 @@ MEASURES: tuple[Measure, ...] = (
     head_margin.MEASURE,
     effective_training.MEASURE,
 )
+"""All measures, in the order in which they are taken and told."""
 
 __all__ = [
     "MEASURES",

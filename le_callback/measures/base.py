@@ -121,6 +121,9 @@ class Measure:
             nothing to say.
         tags: the scalars of that record.
         layers: the sources it is taken of.
+
+    >>> Measure("samples", lambda window: len(window.samples)).layers
+    ('features', 'logits')
     """
 
     name: str

@@ -28,6 +28,13 @@ class Discriminability:
         held_out: whether D is along the difference of the means of the window before, which does not depend on the
             samples; in the first window, where there is none, it is along the difference of their own.
         worst: the few pairs of smallest D as (class, class, D), the smallest first.
+
+    >>> from le_callback import SeparationMonitor
+    >>> monitor = SeparationMonitor(num_classes=2)
+    >>> x = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [9.0, 5.0], [11.0, 5.0]])
+    >>> monitor.update(features=x, logits=x, target=torch.tensor([0, 0, 1, 1]))
+    >>> monitor.close(step=1).discriminability["features"].pair
+    (0, 1)
     """
 
     classes: tuple[int, ...]

@@ -18,6 +18,11 @@ class EffectiveTraining:
     Attributes:
         psi: ‖Ψ_k‖ with Ψ_k = e_k − softmax(X̄_k).
         residue: ‖Ψ_k + J_k X̄_k‖.
+
+    Source: "justifications" of the LE-SDE, Zhang, Wang, Su 2021.
+
+    >>> effective_training(10 * torch.eye(2)).psi < 0.001
+    True
     """
 
     psi: float

@@ -28,6 +28,9 @@ class HeadMargin:
         hits: (K,) with a positive margin.
         classes: of the rows of ``pairs``.
         pairs: signed discriminability of two classes by the difference of their logits.
+
+    >>> head_margin(torch.tensor([[2.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 1]), 2).accuracy
+    1.0
     """
 
     margin: float

@@ -22,6 +22,9 @@ class NearestMean:
         classes: (K,) of the rows.
         tried: (K,) samples that were classified; 0 for a class without a mean from before.
         hits: (K,) of which rightly.
+
+    >>> NearestMean((0, 1), tried=np.array([4.0, 4.0]), hits=np.array([4.0, 3.0])).accuracy
+    0.875
     """
 
     classes: tuple[int, ...]

@@ -34,6 +34,9 @@ class EtfAngles:
         attainable: a simplex ETF of K classes needs K ≤ p + 1.
         cosines: ``(K, K)``.
         classes: the classes of the rows: those seen in the window.
+
+    >>> etf_angles(torch.eye(3)).attainable
+    True
     """
 
     mean: float

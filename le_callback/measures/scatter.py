@@ -24,6 +24,13 @@ class Scatter:
         total: mean squared distance of the samples from their mean, whatever their labels.
         moved: (K,) distance of each mean from that of the window before; NaN where there is none.
         dead_units: share of the dimensions that are the same for all samples; NaN with fewer than two.
+
+    >>> from le_callback import SeparationMonitor
+    >>> monitor = SeparationMonitor(num_classes=2)
+    >>> x = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [9.0, 5.0], [11.0, 5.0]])
+    >>> monitor.update(features=x, logits=x, target=torch.tensor([0, 0, 1, 1]))
+    >>> monitor.close(step=1).scatter["features"].dead_units
+    0.0
     """
 
     classes: tuple[int, ...]

@@ -22,6 +22,9 @@ class Spread(NamedTuple):
     Attributes:
         rank: of the samples, whatever their labels: (tr C)²/tr C² of their covariance C; 0 for samples at a point.
         dimensions: of the scatter within classes: (tr Σ)²/tr Σ², corrected for the number of samples.
+
+    >>> sample_spread(torch.eye(4), torch.tensor([0, 0, 1, 1]), 2).rank
+    3.0
     """
 
     rank: float

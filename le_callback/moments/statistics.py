@@ -19,6 +19,11 @@ class ClassStatistics(NamedTuple):
         mean: (K, p) X̄_k.
         variance: (K,) tr Σ_k, unbiased; pooled where a class has a single sample.
         mean_noise: (K,) tr Σ_k/n_k, the expected squared error of the mean.
+
+    >>> from le_callback.moments import ClassMoments
+    >>> moments = ClassMoments(num_classes=2, num_features=1)(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 0]))
+    >>> moments.seen, moments.variance[0], moments.mean_noise[0]
+    (tensor([ True, False]), tensor(2.), tensor(1.))
     """
 
     seen: Tensor

@@ -22,12 +22,22 @@ class Publisher:
     Args:
         name: of the callback; goes before every tag and behind γ in the progress bar.
         level: which tags loggers get; ``trainer.callback_metrics`` hold all of them.
+        progress_bar: whether γ is put into the progress bar.
     """
 
-    def __init__(self, name: str | None = None, level: Level = "essential") -> None:
+    def __init__(self, name: str | None = None, level: Level = "essential", progress_bar: bool = True) -> None:
         self.prefix = f"{name}/" if name else ""
         self._symbol = f"γ {name}" if name else "γ"
         self._level = level
+        self._progress_bar = progress_bar
+
+    def window(self, trainer: Trainer, record: WindowRecord, before: WindowRecord | None) -> None:
+        """Tell what is told of every window: scalars, γ in the progress bar, the verdict where it has changed."""
+        self.scalars(trainer, record)
+        if self._progress_bar:
+            trainer.progress_bar_metrics[self._symbol] = record.primary.gamma.value
+        if before is None or getattr(before.regime, "name", None) != getattr(record.regime, "name", None):
+            self.verdict(trainer, record)
 
     def scalars(self, trainer: Trainer, record: WindowRecord) -> None:
         """Give the scalars to all loggers, and to ``trainer.callback_metrics`` where other callbacks can monitor them.
@@ -41,10 +51,6 @@ class Publisher:
             log_scalars(logger, logged, step)
         values = torch.tensor(list(everything.values())).unbind()
         trainer.callback_metrics.update(zip(everything, values, strict=True))
-
-    def progress(self, trainer: Trainer, record: WindowRecord) -> None:
-        """Put γ into the progress bar."""
-        trainer.progress_bar_metrics[self._symbol] = record.primary.gamma.value
 
     def text(self, trainer: Trainer, tag: str, text: str, step: int) -> None:
         """Give a text to those loggers that take text."""

@@ -292,7 +292,7 @@ def scalars(record: WindowRecord, level: Level = "all") -> dict[str, float]:
     >>> from le_callback.monitor import SeparationMonitor
     >>> record = SeparationMonitor(num_classes=3).close(step=50)
     >>> len(scalars(record)), sorted(scalars(record, "essential"))[0]
-    (77, 'etf/features/angle_deviation_deg')
+    (74, 'etf/features/angle_deviation_deg')
     """
     found: dict[str, float] = {}
     for tag, key, subject in _entries(record):

@@ -25,6 +25,10 @@ class ModeWeights:
         common_in_B, difference_in_B: weights of u and v in B.
         gamma_mode: ``"common"`` or ``"difference"``, the single mode that A − B depends on.
         gamma_weight: its factor.
+
+    >>> from le_callback.similarity import IModel
+    >>> IModel().mode_weights(3).difference_in_A
+    2.0
     """
 
     common_in_A: float
@@ -44,6 +48,10 @@ class LEModel(ABC):
         has_directions: whether each class pulls along one direction, so that it has a single coordinate.
 
     Source: Zhang, Wang, Su 2021, section 2: M = (E ⊗ P) ∘ H.
+
+    >>> from le_callback.similarity import LModel
+    >>> isinstance(LModel(), LEModel), LModel().has_directions
+    (True, True)
     """
 
     name: str

@@ -20,7 +20,6 @@ from le_callback.capture.outputs import OutputsCapture
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.notices import Notices
 from le_callback.probe.probe import Probe
-from le_callback.records import WindowRecord
 from le_callback.report.publisher import Publisher
 from le_callback.report.table import summary_table
 from le_callback.trainer.alarm import Alarm
@@ -103,7 +102,7 @@ class Session(Idle):
         self._timeline = Timeline(arguments.time_axis)
         self._clock = Clock()
         self._labels = LabelReader(arguments.label)
-        self._publisher = Publisher(arguments.name, arguments.tags)
+        self._publisher = Publisher(arguments.name, arguments.tags, arguments.progress_bar)
         self._processes = processes_of(trainer.strategy)
         self._capture: Capture
         if arguments.outputs is None:
@@ -279,21 +278,14 @@ class Session(Idle):
                 return
             before = measured.last_record
             record, alerts = measured.close(trainer.global_step)
-            self._publish(trainer, record, before)
+            self._publisher.window(trainer, record, before)
+            for key in record.skipped:
+                self.notices.tell_skipped(key)
         if due_for_figures(measured.windows):
             self._draw(trainer)
         alerts = self._processes.of_first(alerts)
         if alerts and isinstance(measured, Measurement):
             measured.alarm.act(trainer, alerts, measured.class_names)
-
-    def _publish(self, trainer: Trainer, record: WindowRecord, before: WindowRecord | None) -> None:
-        self._publisher.scalars(trainer, record)
-        if self._arguments.progress_bar:
-            self._publisher.progress(trainer, record)
-        if before is None or getattr(before.regime, "name", None) != getattr(record.regime, "name", None):
-            self._publisher.verdict(trainer, record)
-        for key in record.skipped:
-            self.notices.tell_skipped(key)
 
     def _draw(self, trainer: Trainer) -> None:
         """Figures of the last window, and the forecast."""

@@ -200,7 +200,9 @@ class TestBoundedWork:
 
     def test_settings_reach_the_trackers(self):
         monitor = SeparationMonitor(3, MonitorSettings(smoothing=5, identifiability=7.0, confidence=0.5))
-        assert {(t.smoothing, t.threshold, t.confidence) for t in monitor.trackers.values()} == {(5, 7.0, 0.5)}
+        assert {(t.smoothing, t.threshold, t.confidence) for t in monitor.coefficients.trackers.values()} == {
+            (5, 7.0, 0.5)
+        }
 
 
 class TestArguments:

@@ -106,7 +106,7 @@ def test_two_classes_have_more_strengths_than_coordinates_and_still_fit():
         (np.ones((3, 2)), [0.0, 1.0, 2.0], 12, "`x`"),
         (np.full((2, 2, 2), np.nan), [0.0, 1.0], 12, "`x`"),
         (np.ones((2, 2, 2)), [0.0, 1.0], 0, "`window`"),
-        (np.ones((2, 2, 2)), [1.0, 0.0], 12, "`times` to be finite and to increase strictly"),
+        (np.ones((2, 2, 2)), [1.0, 0.0], 12, "`times` to be finite and strictly increasing"),
     ],
 )
 def test_wrong_arguments_are_named(x, times, window, message):

@@ -62,5 +62,5 @@ def test_exit_times_refuse_wrong_arguments():
         exit_times(torch.ones(2, 2, 1), [0.0, 1.0], torch.ones(1), event="won")
     with pytest.raises(ValueError, match="`direction`"):
         exit_times(torch.ones(2, 2, 1), [0.0, 1.0], torch.ones(3))
-    with pytest.raises(ValueError, match="increase strictly"):
+    with pytest.raises(ValueError, match="strictly increasing"):
         exit_times(torch.ones(2, 2, 1), [0.0, 0.0], torch.ones(1))

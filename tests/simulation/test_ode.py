@@ -10,7 +10,8 @@ from problems import TIMES, alpha, beta, problem, relative
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 
-from le_callback import DirectionModel, GeneralModel, IModel, LModel, estimate_coefficients, estimate_le_matrix
+from le_callback import DirectionModel, IModel, LModel, estimate_coefficients, estimate_le_matrix
+from le_callback.similarity import GeneralModel
 from le_callback.simulation import LEIntegrals, simulate_ode
 
 
@@ -155,7 +156,7 @@ def test_le_matrix_of_a_run_simulates_it():
 
 
 BAD_ODE = [
-    ({"times": [0.0, 0.0]}, "increase strictly"),
+    ({"times": [0.0, 0.0]}, "strictly increasing"),
     ({"times": [0.0, np.nan]}, "finite"),
     ({"times": 3.0}, r"`times` to be of shape \(T,\)"),
     ({"x0": torch.full((2, 3), torch.nan)}, "`x0` to be finite"),

@@ -128,7 +128,7 @@ class TestCommandLine:
     def test_training(self, pl, argument):
         cli = self.run(pl, f"--trainer.callbacks+={Typed.__module__}.Typed", f"--trainer.callbacks.{argument}")
         (callback,) = [c for c in cli.trainer.callbacks if isinstance(c, LECallback)]
-        assert callback.outputs == (("features", "logits") if "outputs" in argument else None)
+        assert callback.arguments.outputs == (("features", "logits") if "outputs" in argument else None)
         assert_windows(callback, cli.model.seen, 4)
 
     def test_every_argument(self, pl):
