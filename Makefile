@@ -1,6 +1,7 @@
 # make demo   train on GeoMNIST with the callback attached and print the summary
 # make test   run the tests with two workers
 # make check  lint, types and which rooms may import which
+# make tables   write the tables of tags in README.md and docs/tags.md
 # make package   build the package, check it, and fit in an environment that has nothing else
 # make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.regime.*' for one file
 # make overhead   own cost beside bare kernels
@@ -12,7 +13,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test check package mutants format clean
+.PHONY: demo test check tables package mutants format clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -31,6 +32,9 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+tables: .venv/ready
+	$(BIN)/python -m le_callback.report.reference README.md docs/tags.md
 
 # With what the package requires and no more: neither the extras nor the checkout can be imported there.
 package: .venv/ready

@@ -7,7 +7,7 @@ The way of the data of a whole run, each file using only those before it:
 3. ``increments``: fit of one window; ``growth``: functions of time in it; ``rates``: α, β, γ from the modes;
    ``regression``: from class means, projected on what pulls them; ``sliding``: a window for each time.
 4. ``tail_index``: how fast a coefficient falls off; ``coefficients``: what a method finds, and the record of it.
-5. ``method_modes``, ``method_closed_form``, ``method_regression``: the three methods.
+5. ``problem``: what a method is given; ``method_modes``, ``method_closed_form``, ``method_regression``.
 6. ``estimators``: ``estimate_coefficients``, which picks the method.
 
 Beside it: ``le_matrix`` estimates the full matrix E, ``stages`` finds a change of the growth rate.

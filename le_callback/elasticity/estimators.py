@@ -13,25 +13,25 @@ Legend: T times, K classes, p feature dimensions, m levels in a window; numpy fl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-from le_callback.elasticity.amplitudes import Flags, ModePair, entry_series, mode_noise, norm_series, split_modes
+from le_callback.elasticity import method_closed_form, method_modes, method_regression
+from le_callback.elasticity.amplitudes import Flags
 from le_callback.elasticity.coefficients import LECoefficients
-from le_callback.elasticity.inputs import Run, as_array, as_sampling
-from le_callback.elasticity.method_closed_form import by_closed_form
-from le_callback.elasticity.method_modes import by_modes
-from le_callback.elasticity.method_regression import by_regression
-from le_callback.elasticity.sampling_noise import SamplingNoise, coordinate_variance
+from le_callback.elasticity.inputs import Run
+from le_callback.elasticity.problem import Method, Problem
 from le_callback.elasticity.sliding import WindowEstimates, WindowSettings
 from le_callback.errors import require
 from le_callback.similarity import LEModel, as_model
-from le_callback.values import Array
 
-METHODS = ("closed_form", "modes", "regression")
+METHODS: Mapping[str, Method] = {
+    "closed_form": method_closed_form.METHOD,
+    "modes": method_modes.METHOD,
+    "regression": method_regression.METHOD,
+}
 
 
 def estimate_coefficients(  # noqa: PLR0913 -- one keyword for each choice of the analysis
@@ -89,24 +89,18 @@ def estimate_coefficients(  # noqa: PLR0913 -- one keyword for each choice of th
     require(method in METHODS, "method", method, f"one of {', '.join(METHODS)}")
     settings = _window_settings(window, order, causal, confidence)
     run = Run.of(means, times, noise, model)
-    T, K, p = run.means.shape
+    T = len(run.times)
     wanted = list(range(T)) if evaluate is None else sorted({range(T)[i] for i in evaluate})
-    z = np.where(run.finite[:, None, None], model.coordinates(torch.from_numpy(run.means)).numpy(), np.nan)
-    modes = _mean_log_modes(z) if method == "closed_form" else _norm_modes(z, run.noise, model, p, threshold)
-    if method == "regression":
-        result = by_regression(run, model, as_sampling(priors, T, K), wanted, settings)
-    else:
-        _require_balance(priors, method)
-        find = by_closed_form if method == "closed_form" else by_modes
-        result = find(modes, run.times, model.mode_weights(K), wanted, settings)
-    long_enough = T >= window + (method == "regression")
+    chosen = METHODS[method]
+    result, identifiable = chosen.solve(Problem(run, model, priors, wanted, settings, threshold))
+    long_enough = T >= window + chosen.extra_times
     return result.to_coefficients(
         run.times,
-        modes.identifiable,
+        identifiable,
         model=model.name,
         method=method,
         confidence=confidence,
-        notes=_notes(run.finite, modes.identifiable, result.rates, window, long_enough),
+        notes=_notes(run.finite, identifiable, result.rates, window, long_enough),
     )
 
 
@@ -115,29 +109,6 @@ def _window_settings(window: int, order: int, causal: bool, confidence: float) -
     require(window >= order + 3, "window", window, f"at least order + 3 = {order + 3} times")
     require(0 < confidence < 1, "confidence", confidence, "between 0 and 1", "0.95 gives 95 % intervals.")
     return WindowSettings(window, order, causal, confidence)
-
-
-def _require_balance(priors: Any, method: str) -> None:
-    balanced = priors is None or bool(np.allclose(as_array(priors), as_array(priors).flat[0]))
-    remedy = 'Use method="regression" for others.'
-    require(balanced, "priors", priors, f"balanced, all equal, for method {method!r}", remedy)
-
-
-def _mean_log_modes(z: Array) -> ModePair:
-    """Modes of the coordinates ``(T, K, q)`` as in the paper."""
-    common, difference = split_modes(z)
-    return ModePair(entry_series(common), entry_series(difference))
-
-
-def _norm_modes(z: Array, noise: SamplingNoise, model: LEModel, p: int, threshold: float) -> ModePair:
-    """Modes of the coordinates ``(T, K, q)`` by their norms, corrected for the sampling noise."""
-    _, K, q = z.shape
-    common, difference = split_modes(z)
-    total = mode_noise(coordinate_variance(noise, model, p))
-    return ModePair(
-        norm_series(common, total[0], q, threshold=threshold),
-        norm_series(difference, total[1], (K - 1) * q, threshold=threshold),
-    )
 
 
 def _notes(finite: Flags, identifiable: Flags, rates: WindowEstimates, window: int, long_enough: bool) -> list[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import stdtrit
 
-from le_callback.elasticity.amplitudes import ModePair
+from le_callback.elasticity.amplitudes import Flags, ModePair, entry_series
 from le_callback.elasticity.coefficients import MethodResult
 from le_callback.elasticity.growth import polynomial_basis
 from le_callback.elasticity.method_modes import mode_integrals
+from le_callback.elasticity.problem import Method, Problem
 from le_callback.elasticity.sliding import WindowEstimates, WindowSettings
 from le_callback.similarity import ModeWeights
 from le_callback.values import Array
@@ -88,3 +89,13 @@ def savitzky_golay(cumulative: Array, times: Array, wanted: list[int], settings:
     mean = np.nanmean(process, axis=0) if np.isfinite(process).any() else np.full(F, np.nan)
     numbers = (found.estimate, found.half, found.covariance, np.broadcast_to(mean, (T, F)))
     return WindowEstimates(*numbers, np.ones(T))
+
+
+def _solve(problem: Problem) -> tuple[MethodResult, Flags]:
+    weights = problem.balanced_weights("closed_form")
+    common, difference = problem.coordinates()
+    modes = ModePair(entry_series(common), entry_series(difference))
+    return by_closed_form(modes, problem.run.times, weights, problem.wanted, problem.settings), modes.identifiable
+
+
+METHOD = Method(_solve)

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from le_callback.elasticity.amplitudes import ModePair, ModeSeries
+from le_callback.elasticity.amplitudes import Flags, ModePair, ModeSeries
 from le_callback.elasticity.coefficients import MethodResult
 from le_callback.elasticity.increments import Channels
+from le_callback.elasticity.problem import Method, Problem
 from le_callback.elasticity.rates import mode_channels, mode_functionals
 from le_callback.elasticity.sliding import ChannelMaker, WindowEstimates, WindowSettings, fill_gaps, slide
 from le_callback.similarity import ModeWeights
@@ -121,3 +122,11 @@ def _channel_maker(chosen: tuple[ModeSeries, ...], t: Array, order: int) -> Chan
         return mode_channels(t[a:b], [s.window(a, b) for s in chosen], at, order)
 
     return make
+
+
+def _solve(problem: Problem) -> tuple[MethodResult, Flags]:
+    weights, modes = problem.balanced_weights("modes"), problem.norm_modes()
+    return by_modes(modes, problem.run.times, weights, problem.wanted, problem.settings), modes.identifiable
+
+
+METHOD = Method(_solve)

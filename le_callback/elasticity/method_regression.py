@@ -15,7 +15,8 @@ import torch
 from le_callback.elasticity.amplitudes import Flags
 from le_callback.elasticity.coefficients import MethodResult
 from le_callback.elasticity.increments import Channels
-from le_callback.elasticity.inputs import Run
+from le_callback.elasticity.inputs import Run, as_sampling
+from le_callback.elasticity.problem import Method, Problem
 from le_callback.elasticity.rates import regression_functionals
 from le_callback.elasticity.regression import Projections, instant_covariance, reference_basis, regression_channels
 from le_callback.elasticity.sampling_noise import SamplingNoise, directions_of, projected_variance
@@ -134,3 +135,12 @@ class _ProjectedRun:
         )
         data[3][:, span] = [projected_variance(clean, e, self.directions) for e in basis]
         return Projections(*data)
+
+
+def _solve(problem: Problem) -> tuple[MethodResult, Flags]:
+    run = problem.run
+    P = as_sampling(problem.priors, *run.means.shape[:2])
+    return by_regression(run, problem.model, P, problem.wanted, problem.settings), problem.norm_modes().identifiable
+
+
+METHOD = Method(_solve, extra_times=_FIRST)

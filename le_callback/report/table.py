@@ -79,7 +79,7 @@ def summary_table(
     lines += _response_rows(record)
     lines += _geometry_rows(record, class_names)
     if record.regime is not None:
-        lines.append(f"Verdict: {record.regime.name}. {record.regime.reason[:1].upper()}{record.regime.reason[1:]}")
+        lines.append(f"Verdict: {record.regime.name}. {_sentence(record.regime.reason)}")
     if forecast:
         lines.append(f"Forecast {forecast}")
     lines += [f"Alert: {text}" for text in alerts]
@@ -91,6 +91,11 @@ def summary_table(
     if cost is not None and cost.steps:
         lines.append(f"Own time: {cost}")
     return "\n".join(lines)
+
+
+def _sentence(text: str) -> str:
+    """With a capital letter, unless it begins with a symbol: Γ is not γ."""
+    return text[:1].upper() + text[1:] if text[:1].isascii() else text
 
 
 def _coefficient_rows(coefficients: Mapping[str, WindowCoefficients], unit: str) -> list[str]:
