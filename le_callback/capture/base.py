@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 
-
-class Captured(NamedTuple):
-    """Input and output of the head in one forward pass, detached; the last dimension is features or classes.
-
-    Attributes:
-        features: (..., p).
-        logits: (..., K).
-    """
-
-    features: Tensor
-    logits: Tensor
+from le_callback.capture.detect import Decision, Detection
+from le_callback.capture.slot import Captured, width_fits
 
 
 class Capture(ABC):
@@ -64,12 +57,48 @@ class Capture(ABC):
             ValueError: if what was captured does not fit.
         """
 
+    lasting = True  # whether what captures stays between the steps
+
     def attach(self) -> None:  # noqa: B027 -- nothing to do is a default
         """Begin to capture."""
 
     def detach(self) -> None:
         """Leave the module as it was and forget the captures."""
         self.clear()
+
+    def pause(self) -> None:  # noqa: B027
+        """Stop capturing, and keep what was captured."""
+
+    def restart(self) -> None:  # noqa: B027
+        """Another pass of the same step follows."""
+
+    def detection(self, batch: Any, label: bool) -> Detection | None:
+        """What watches the losses of a step on ``batch``; ``None`` where that is not needed.
+
+        Args:
+            batch: of the step.
+            label: whether the labels were named.
+        """
+        return None
+
+    def adopt(self, decision: Decision, *, repeated: bool) -> None:  # noqa: B027
+        """Follow the head that a step decided on; ``repeated`` if it was called several times in it."""
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Capture inside, also where that is else done only in a training step."""
+        if self.lasting:
+            yield
+            return
+        self.attach()
+        try:
+            yield
+        finally:
+            self.pause()
+
+    def line_up(self, captured: Captured, labels: Tensor) -> tuple[Captured, Tensor]:
+        """The rows of a capture that have labels, and labels of the shape of these rows."""
+        return captured, labels
 
     def note_order(self) -> None:  # noqa: B027
         """Keep the order of the calls so far; for use before a backward pass, where checkpointed layers run again."""
@@ -95,12 +124,3 @@ def check_width(what: str, width: int, num_classes: int | None) -> int:
             " `num_classes=2`; otherwise name the head with `head=`."
         )
     return num_classes or width
-
-
-def width_fits(width: int, num_classes: int) -> bool:
-    """Whether logits of that width are those of so many classes: one logit is enough for two.
-
-    >>> width_fits(3, 3), width_fits(1, 2), width_fits(1, 3)
-    (True, True, False)
-    """
-    return width == num_classes or (width == 1 and num_classes == 2)

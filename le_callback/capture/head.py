@@ -11,43 +11,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from le_callback.capture.base import Capture, Captured, check_width, width_fits
+from le_callback.capture.base import Capture, check_width
 from le_callback.capture.compiled import is_compiled, wrapped_names
+from le_callback.capture.detect import Decision, Detection, Named
 from le_callback.capture.labels import describe
+from le_callback.capture.search import may_be_head
+from le_callback.capture.slot import CONVOLUTIONS, CallHook, Captured, CaptureHook, Slot, width_fits
 from le_callback.errors import require_type
 from le_callback.notices import inform
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-class Slot:
-    """Holds the last capture of each watched module, in the order of the calls."""
-
-    def __init__(self) -> None:
-        self.captured: dict[str, Captured] = {}
-
-    def clear(self) -> None:
-        """Forget all captures."""
-        self.captured.clear()
-
-
-class CaptureHook:
-    """Forward hook that overwrites one entry of a slot. A module-level class, so that hooked modules stay picklable."""
-
-    def __init__(self, slot: Slot, name: str) -> None:
-        self.slot = slot
-        self.name = name
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Overwrite the entry."""
-        features = args[0] if args else next(iter(kwargs.values()), None)
-        if not isinstance(features, Tensor) or not isinstance(output, Tensor):
-            return
-        features, output = features.detach(), output.detach()
-        if isinstance(module, _CONVOLUTIONS):
-            features, output = features.movedim(1, -1), output.movedim(1, -1)
-        self.slot.captured.pop(self.name, None)
-        self.slot.captured[self.name] = Captured(features, output)
 
 
 def is_linear_like(module: nn.Module) -> bool:
@@ -56,7 +27,7 @@ def is_linear_like(module: nn.Module) -> bool:
     >>> is_linear_like(nn.Linear(2, 3)), is_linear_like(nn.Conv2d(2, 3, 1)), is_linear_like(nn.ReLU())
     (True, True, False)
     """
-    if isinstance(module, _CONVOLUTIONS):
+    if isinstance(module, CONVOLUTIONS):
         return all(size == 1 for size in module.kernel_size)
     return isinstance(getattr(module, "in_features", None), int) and isinstance(
         getattr(module, "out_features", None), int
@@ -120,6 +91,8 @@ class HeadCapture(Capture):
         self._slot = Slot()
         self._order: list[str] = []
         self._handles: dict[str, RemovableHandle] = {}
+        self._start: int | None = None
+        self.lasting = is_compiled(module)
         if head is None:
             self._watched = self._candidates()
             if not self._watched:
@@ -131,6 +104,7 @@ class HeadCapture(Capture):
         else:
             self.name, found = _find_given(module, head)
             self._watched = {self.name: found}
+        self._given = self.name
 
     @property
     def absence(self) -> str:
@@ -145,16 +119,70 @@ class HeadCapture(Capture):
 
     def attach(self) -> None:
         """Register the hooks."""
-        self.detach()
+        self.pause()
+        kind = CaptureHook if self.lasting or self.name is None else CallHook
         for name, module in self._watched.items():
-            self._handles[name] = module.register_forward_hook(CaptureHook(self._slot, name), with_kwargs=True)
+            self._handles[name] = module.register_forward_hook(kind(self._slot, name), with_kwargs=True)
 
-    def detach(self) -> None:
-        """Remove every hook and forget the captures."""
+    def pause(self) -> None:
+        """Remove every hook, and keep what was captured."""
         for handle in self._handles.values():
             handle.remove()
         self._handles.clear()
+
+    def detach(self) -> None:
+        """Remove every hook and forget the captures."""
+        self.pause()
         self._slot.clear()
+
+    def restart(self) -> None:
+        """A backward pass begins: what follows is another pass of the same step."""
+        if not self.lasting:
+            self._slot.restart()
+
+    def detection(self, batch: Any, label: bool) -> Detection | None:
+        """What watches the losses of a step on ``batch``, or ``None`` where a compiled model would compile once more.
+
+        Args:
+            batch: of the step.
+            label: whether the labels were named.
+        """
+        named = Named(self._given, label, self._num_classes)
+        if self.lasting:
+            return Detection({}, batch, named, lambda: self._slot.captured) if len(self._watched) > 1 else None
+        layers = {self._given: self._watched[self._given]} if self._given else dict(self._module.named_modules())
+        may = {name: (m, is_linear_like(m) or name == self._given) for name, m in layers.items()}
+        return Detection({n: (m, linear) for n, (m, linear) in may.items() if may_be_head(m, linear)}, batch, named)
+
+    def adopt(self, decision: Decision, *, repeated: bool) -> None:
+        """Follow the head that a step decided on.
+
+        Args:
+            decision: of that step.
+            repeated: whether the head was called several times in it.
+
+        Raises:
+            ValueError: if another head was decided on before, or its width is not the number of classes.
+        """
+        finding, match = decision.finding, decision.finding.match
+        assert match is not None
+        if self.name not in (None, match.name):
+            raise ValueError(
+                f"The head was taken for `{self.name}` before the first batch, but the loss `{finding.loss}` is that of"
+                f" `{match.name}`. Name the right one with `head=`."
+            )
+        wanted = self._num_classes
+        check_width(f"head `{match.name}`", match.widths[1], wanted or finding.num_classes)
+        self.name, self._num_classes = match.name, wanted or finding.num_classes
+        self._watched = {match.name: self._module.get_submodule(match.name)} if not self._given else self._watched
+        self._slot.wanted = match.call if repeated else None
+        self._start = finding.start
+        if not self.lasting:
+            self._slot.graded.clear()
+            if match.captured is not None:
+                self._slot.graded[match.name] = match.captured
+        else:
+            self._keep_only(match.name)
 
     def clear(self) -> None:
         """Forget the captures of the last forward pass."""
@@ -167,6 +195,23 @@ class HeadCapture(Capture):
     def take(self) -> Captured | None:
         """What the head saw last, or ``None`` if it was not called since ``clear``."""
         return None if self.name is None else self._slot.captured.get(self.name)
+
+    def line_up(self, captured: Captured, labels: Tensor) -> tuple[Captured, Tensor]:
+        """The rows that a loss saw of a head with more rows than labels; labels reshaped where a loss did so."""
+        features, logits = captured
+        lead = features.shape[:-1]
+        if self._start is None or labels.ndim == 0 or labels.shape[: len(lead)] == lead:
+            return captured, labels
+        n = labels.shape[0]
+        if n < lead[0] and (labels.shape[1 : len(lead)] == lead[1:]):
+            rows = slice(self._start, self._start + n)
+            return Captured(features[rows], logits[rows]), labels
+        count = lead.numel()
+        if labels.numel() == count:
+            return captured, labels.reshape(lead)
+        if labels.numel() == count * self.num_classes and labels.shape[-1] == self.num_classes:
+            return captured, labels.reshape(*lead, self.num_classes)
+        return captured, labels
 
     def settle(self, labels: Tensor) -> str | None:
         """Decide on the head after a first forward pass; synchronises once.
@@ -199,7 +244,10 @@ class HeadCapture(Capture):
                 f" {describe(labels)},{expected}. Layers called: {_listing(widths)}. Name the head with `head=`,"
                 " the number of classes with `num_classes=` or the labels with `label=`."
             )
-        self.name = fitting[-1]
+        self._keep_only(fitting[-1])
+
+    def _keep_only(self, name: str) -> None:
+        self.name = name
         if len(self._handles) > 1 and is_compiled(self._module):
             inform(
                 f"found the head `{self.name}` of a compiled model. The hooks of the other layers are"
@@ -208,7 +256,8 @@ class HeadCapture(Capture):
         self._watched = {self.name: self._watched[self.name]}
         for name in [n for n in self._handles if n != self.name]:
             self._handles.pop(name).remove()
-            self._slot.captured.pop(name, None)
+            self._slot.graded.pop(name, None)
+            self._slot.plain.pop(name, None)
 
     def _candidates(self) -> dict[str, nn.Module]:
         """The linear-like layers. Of a compiled model only those that fit, as removing a hook compiles it once more."""
@@ -244,7 +293,7 @@ def _find_given(module: nn.Module, head: str | nn.Module) -> tuple[str, nn.Modul
 
 
 def _width(module: nn.Module) -> int:
-    width = getattr(module, "out_channels" if isinstance(module, _CONVOLUTIONS) else "out_features")
+    width = getattr(module, "out_channels" if isinstance(module, CONVOLUTIONS) else "out_features")
     return width if isinstance(width, int) else -1
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from le_callback.capture.batches import BatchPath
 from le_callback.errors import require_type
 
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
@@ -33,6 +35,23 @@ class LabelReader:
         known = source is None or callable(source) or (isinstance(source, str | int) and not isinstance(source, bool))
         require_type(known, "label", source, "a key, an index, a callable or None")
         self.source = source
+        self._peeked: Any = None
+        self._stay = False
+
+    def peek(self, batch: Any) -> None:
+        """Look at the labels before a step, which may take them out of the batch.
+
+        A callable of the user's is asked beforehand only until it was seen that the labels stay.
+        """
+        self._peeked = None
+        if self._stay and callable(self.source) and not isinstance(self.source, BatchPath):
+            return
+        with suppress(Exception):
+            self._peeked = self._locate(batch)
+
+    def forget(self) -> None:
+        """The step is over."""
+        self._peeked = None
 
     def __call__(self, batch: Any) -> Tensor:
         """The labels of ``batch``.
@@ -40,7 +59,13 @@ class LabelReader:
         Raises:
             ValueError: if they are not where they were looked for; says what the batch holds.
         """
-        found = self._locate(batch)
+        try:
+            found = self._locate(batch)
+            self._stay = True
+        except Exception:
+            if self._peeked is None:
+                raise
+            found = self._peeked
         if not isinstance(found, Tensor):
             try:
                 return torch.as_tensor(found)

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from le_callback.capture.base import Capture, Captured, check_width
+from le_callback.capture.base import Capture, check_width
 from le_callback.capture.labels import describe
+from le_callback.capture.slot import Captured
 
 
 class OutputsCapture(Capture):

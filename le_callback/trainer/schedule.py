@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from lightning.pytorch import Trainer
 
 
@@ -30,3 +31,9 @@ def due_for_figures(window: int) -> bool:
     [1, 4, 16, 64]
     """
     return window > 0 and window & (window - 1) == 0 and window.bit_length() % 2 == 1
+
+
+def one_pass(trainer: Trainer) -> bool:
+    """Whether each batch has one forward pass: optimization is automatic, and no optimizer evaluates it again."""
+    automatic = trainer.lightning_module.automatic_optimization
+    return automatic and not any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in trainer.optimizers)

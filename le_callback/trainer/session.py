@@ -14,11 +14,12 @@ from typing_extensions import override
 from le_callback.alerts.alert import Alert, describe
 from le_callback.capture.base import Capture
 from le_callback.capture.classes import chosen_classes, resolve_class_names
+from le_callback.capture.detect import Decision, Detection
 from le_callback.capture.head import HeadCapture
 from le_callback.capture.labels import LabelReader, align
 from le_callback.capture.outputs import OutputsCapture
 from le_callback.monitor import MonitorSettings, SeparationMonitor
-from le_callback.notices import Notices
+from le_callback.notices import Notices, inform
 from le_callback.probe.probe import Probe
 from le_callback.report.publisher import Publisher
 from le_callback.report.table import summary_table
@@ -28,9 +29,11 @@ from le_callback.trainer.measurement import Measurement, Unsettled
 from le_callback.trainer.own_cost import Clock
 from le_callback.trainer.probing import NoProbing, Probing
 from le_callback.trainer.processes import processes_of
-from le_callback.trainer.schedule import due_for_figures, learning_rate, log_steps, steps_per_epoch
+from le_callback.trainer.schedule import due_for_figures, learning_rate, log_steps, one_pass, steps_per_epoch
 from le_callback.trainer.timeline import Timeline
 from le_callback.trajectory import Trajectory
+
+DEFAULT_IGNORED = -100
 
 
 class Idle:
@@ -63,11 +66,17 @@ class Idle:
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """The training starts."""
 
-    def begin_batch(self, trainer: Trainer) -> None:
+    def begin_batch(self, trainer: Trainer, batch: Any) -> None:
         """A training batch starts."""
 
-    def before_backward(self) -> None:
+    def before_backward(self, trainer: Trainer) -> None:
         """A backward pass starts."""
+
+    def after_backward(self, trainer: Trainer) -> None:
+        """A backward pass is over."""
+
+    def pause(self) -> None:
+        """No training batch runs."""
 
     def end_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         """A training batch is over."""
@@ -109,6 +118,9 @@ class Session(Idle):
             self._capture = HeadCapture(module, arguments.head, arguments.num_classes, arguments.ignore_index)
         else:
             self._capture = OutputsCapture(arguments.outputs, arguments.num_classes)
+        self._undecided = True
+        self._detection: Detection | None = None
+        self._ignored = arguments.ignore_index
         self._probing = NoProbing()
         if arguments.probe is not None:
             probe = Probe(arguments.probe, self._labels, arguments.probe_forward, arguments.ignore_index)
@@ -144,46 +156,112 @@ class Session(Idle):
     @override
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Hook the model; with a probe, read it before the first step. What is wrong with it raises."""
-        self._capture.attach()
+        if self._capture.lasting:
+            self._capture.attach()
         if self._arguments.reset_compiler:
             torch.compiler.reset()
-        self._probing.begin(trainer, module, partial(self._settle, trainer))
+        with self._capture.watching():
+            self._probing.begin(trainer, module, partial(self._settle, trainer))
         if isinstance(self.measurement, Measurement):
             monitor = self.measurement.monitor
-            due = monitor.start_step == trainer.global_step == 0
-            self._probing.read(trainer, module, monitor, self._timeline.now, due=due)
+            self._read_probe(trainer, module, due=monitor.start_step == trainer.global_step == 0)
 
     @override
-    def begin_batch(self, trainer: Trainer) -> None:
+    def begin_batch(self, trainer: Trainer, batch: Any) -> None:
         self._capture.clear()
+        self._labels.peek(batch)
+        if self._undecided:
+            self._detection = self._capture.detection(batch, self._arguments.label is not None)
+        if self._detection is not None:
+            self._detection.enter()
+        elif not self._capture.lasting:
+            self._capture.attach()
         self._clock.start_step()
         self._rate = self._learning_rate(trainer)
 
     @override
-    def before_backward(self) -> None:
+    def before_backward(self, trainer: Trainer) -> None:
         if isinstance(self.measurement, Unsettled):
             self._capture.note_order()
+        self._capture.restart()
+        if self._detection is not None:
+            self._detection.leave()
+            if one_pass(trainer):
+                self._detection.close()
+        elif not self._capture.lasting and one_pass(trainer):
+            self._capture.pause()
+
+    @override
+    def after_backward(self, trainer: Trainer) -> None:
+        if self._detection is not None and not one_pass(trainer):
+            self._detection.enter()
+
+    @override
+    def pause(self) -> None:
+        if self._detection is not None:
+            self._detection.close()
+            self._detection = None
+        if not self._capture.lasting:
+            self._capture.pause()
 
     @override
     def end_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         self._capture.offer(outputs)
+        detection = self._detection
+        self.pause()
         with torch.no_grad(), self._clock.updating():
-            if isinstance(self.measurement, Unsettled):
-                self._settle(trainer, self._labels(batch))
+            if self._undecided:
+                self._decide(trainer, detection, outputs, batch)
             if isinstance(self.measurement, Measurement):
                 self._add(self.measurement.monitor, batch)
+        self._capture.clear()
+        self._labels.forget()
         self._batches_since_step += 1
         step, last = trainer.global_step, self._last_step
         self._timeline.advance(step, self._rate, self._steps_per_epoch(trainer))
         if step > last:
             if isinstance(self.measurement, Measurement):
-                due = self._probing.is_due(step, last)
-                self._probing.read(trainer, module, self.measurement.monitor, self._timeline.now, due=due)
+                self._read_probe(trainer, module, due=self._probing.is_due(step, last))
             if step // self._every > last // self._every:
                 self._evaluate(trainer)
             self._batches_since_step = 0
         self._last_step = step
         self._clock.end_step()
+
+    def _read_probe(self, trainer: Trainer, module: LightningModule, *, due: bool) -> None:
+        assert isinstance(self.measurement, Measurement)
+        with self._capture.watching():
+            self._probing.read(trainer, module, self.measurement.monitor, self._timeline.now, due=due)
+
+    def _decide(self, trainer: Trainer, detection: Detection | None, outputs: Any, batch: Any) -> None:
+        """Decide on head and labels on the first batch in which something is trained; what is wrong raises."""
+        told = "the first training batch cannot be used; waiting for another"
+        if batch is None or (detection is not None and detection.empty and not outputs):
+            self.notices.tell(told, "it is None" if batch is None else "the training step returned nothing")
+            return
+        decision = None if detection is None else detection.decide()
+        if detection is not None and decision is not None:
+            match = decision.finding.match
+            assert match is not None
+            self._capture.adopt(decision, repeated=detection.repeated(match))
+            self._follow(decision)
+        if isinstance(self.measurement, Unsettled):
+            self._settle(trainer, self._labels(batch))
+        self._undecided = isinstance(self.measurement, Unsettled)
+
+    def _follow(self, decision: Decision) -> None:
+        """Read the labels where the loss has them, and leave out what it leaves out."""
+        finding = decision.finding
+        if finding.labels is not None and self._arguments.label is None:
+            self._labels.source = finding.labels
+        if finding.ignore_index is not None and self._arguments.ignore_index == DEFAULT_IGNORED:
+            self._ignored = finding.ignore_index
+        inform(str(decision))
+        for other in decision.others:
+            self.notices.tell(
+                f"this training has several classification losses; followed is the head `{finding.head}`",
+                f"{other} with another `name=` follows another one",
+            )
 
     @override
     def end(self, trainer: Trainer) -> None:
@@ -197,6 +275,7 @@ class Session(Idle):
 
     @override
     def release(self) -> None:
+        self.pause()
         self._capture.detach()
 
     def _add(self, monitor: SeparationMonitor, batch: Any) -> None:
@@ -206,7 +285,8 @@ class Session(Idle):
             self._skip(monitor, "head_not_called", self._capture.absence)
             return
         try:
-            features, logits, target = align(*captured, self._labels(batch), monitor.num_classes)
+            captured, labels = self._capture.line_up(captured, self._labels(batch))
+            features, logits, target = align(*captured, labels, monitor.num_classes)
         except Exception as error:
             self._skip(monitor, "unusable_labels", str(error))
             return
@@ -226,6 +306,7 @@ class Session(Idle):
             self.notices.tell(absent, self._capture.absence)
             return
         classes = self._capture.num_classes
+        captured, labels = self._capture.line_up(captured, labels)
         features, logits, _ = align(*captured, labels, classes)
         names = resolve_class_names(self._arguments.class_names, trainer.train_dataloader, classes)
         monitor = self._resumed(features, logits, names)
@@ -257,7 +338,8 @@ class Session(Idle):
         return monitor
 
     def _settings(self, names: list[str]) -> MonitorSettings:
-        return replace(self._arguments.monitor, matrix_classes=chosen_classes(self._arguments.matrix_classes, names))
+        matrix_classes = chosen_classes(self._arguments.matrix_classes, names)
+        return replace(self._arguments.monitor, ignore_index=self._ignored, matrix_classes=matrix_classes)
 
     def _learning_rate(self, trainer: Trainer) -> float:
         return learning_rate(trainer) if self._timeline.axis == "lr" else 0.0

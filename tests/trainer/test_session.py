@@ -252,7 +252,8 @@ class TestRefusals:
 
         data = [{"image": x, "digit": y} for x, y in zip(*blobs(), strict=True)]
         batches = DataLoader(data, batch_size=8)
-        self.refuse("keys image, digit.*`label=`", model=Keyed(), batches=batches)
+        trainer(found := LECallback(summary=False)).fit(Keyed(), batches)  # the loss was given them
+        assert found.last_record.samples == 40
         self.refuse("label='class'.*keys image, digit", model=Keyed(), batches=batches, label="class")
         trainer(LECallback(label="digit", summary=False)).fit(Keyed(), batches)
 

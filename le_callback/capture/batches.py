@@ -1,0 +1,228 @@
+"""What a batch holds, and where in it the labels are. N samples, K classes, T positions of a sequence."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Number
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+_DEEPEST, _MOST_LEAVES, _LONGEST = 6, 256, 64
+
+Step = tuple[Literal["item", "attribute", "column", "next", "following"], Any]
+
+
+@dataclass(frozen=True)
+class BatchPath:
+    """Where labels are in a batch, as a rule that can be followed in every batch; itself a callable of the batch.
+
+    Attributes:
+        steps: from the batch to the labels: an ``item`` or an ``attribute``; then a ``column`` of a tensor, what comes
+            ``next`` in each sequence (N, T − 1), or ``following``: the same with the last position left out, (N, T).
+
+    >>> path = BatchPath((("item", "text"), ("attribute", "T"), ("column", 0)))
+    >>> print(path)
+    batch['text'].T[:, 0]
+    >>> path({"text": torch.tensor([[1, 2], [3, 4]])})
+    tensor([1, 2])
+    """
+
+    steps: tuple[Step, ...] = ()
+
+    def __call__(self, batch: Any) -> Any:
+        """Follow the steps.
+
+        Raises:
+            ValueError: if the batch is of another form.
+        """
+        found = batch
+        try:
+            for kind, what in self.steps:
+                found = _follow(found, kind, what)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(f"the labels are not at {self} in this batch ({type(error).__name__}: {error})") from None
+        return found
+
+    def then(self, kind: Any, what: Any = None) -> BatchPath:
+        """One step more."""
+        return BatchPath((*self.steps, (kind, what)))
+
+    def __str__(self) -> str:
+        return "batch" + "".join(_written(kind, what) for kind, what in self.steps)
+
+
+def _follow(found: Any, kind: str, what: Any) -> Any:
+    if kind == "item":
+        return found[what]
+    if kind == "attribute":
+        return getattr(found, what)
+    labels = found if isinstance(found, Tensor) else torch.as_tensor(found)
+    if kind == "column":
+        return labels[:, what]
+    following = labels[:, 1:]
+    if kind == "next":
+        return following
+    last = torch.full_like(labels[:, :1], what)
+    return torch.cat([following, last], dim=1)
+
+
+def _written(kind: str, what: Any) -> str:
+    forms = {"item": f"[{what!r}]", "attribute": f".{what}", "column": f"[:, {what}]", "next": "[:, 1:]"}
+    return forms.get(kind, " shifted by one")
+
+
+def leaves(batch: Any) -> list[tuple[BatchPath, Tensor]]:
+    """The tensors that a batch holds and where: in tuples, lists, mappings, data classes and other objects.
+
+    >>> [(str(path), tuple(x.shape)) for path, x in leaves((torch.zeros(2, 3), {"y": [0, 1]}))]
+    [('batch[0]', (2, 3)), ("batch[1]['y']", (2,))]
+    """
+    found = []
+    for leaf in _walk(batch, BatchPath(), _DEEPEST):
+        found.append(leaf)
+        if len(found) == _MOST_LEAVES:
+            break
+    return found
+
+
+def _walk(value: Any, path: BatchPath, depth: int) -> Iterator[tuple[BatchPath, Tensor]]:
+    if isinstance(value, Tensor):
+        yield path, value
+        return
+    if depth == 0 or value is None or isinstance(value, str | bytes | Number | type):
+        return
+    if type(value).__module__ == "numpy" or _numbers(value):
+        try:
+            yield path, torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError):
+            return
+        return
+    for kind, name, inner in _parts(value):
+        yield from _walk(inner, path.then(kind, name), depth - 1)
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) > 0 and all(isinstance(item, Number) for item in value)
+
+
+def _parts(value: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
+        keys = value.keys
+        return [("item", key, value[key]) for key in list(keys() if callable(keys) else keys)]
+    if isinstance(value, Sequence):
+        return [("item", i, item) for i, item in enumerate(value[:_LONGEST])]
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+    else:
+        names = [name for name in getattr(value, "__dict__", {}) if not name.startswith("__")]
+    return [("attribute", name, getattr(value, name)) for name in names if hasattr(value, name)]
+
+
+def locate(
+    target: Tensor, held: Sequence[tuple[BatchPath, Tensor]], num_classes: int, ignore_index: int | None = None
+) -> BatchPath | None:
+    """Where a loss's target is in a batch: by identity, by storage, then by equal values.
+
+    A target that merely counts the rows (0, 1, 2, …) is taken for one that was made up in the step, unless it is the
+    batch's own tensor.
+
+    Args:
+        target: labels or class weights.
+        held: the ``leaves`` of the batch.
+        num_classes: K.
+        ignore_index: label that is left out.
+
+    >>> batch = {"a": torch.tensor([2.0, 0.0]), "b": torch.eye(3)[[1, 2]]}
+    >>> print(locate(torch.tensor([1, 2]), leaves(batch), num_classes=3))
+    batch['b']
+    """
+    for path, leaf in held:
+        if leaf is target:
+            return path
+    sharing = [(path, leaf) for path, leaf in held if _same_storage(leaf, target)]
+    for candidates in (sharing, [] if _counts_rows(target) else held):
+        for path, leaf in candidates:
+            if _equal(leaf, target) or _one_hot_of(leaf, target, num_classes) or _one_hot_of(target, leaf, num_classes):
+                return path
+        for path, leaf in candidates:
+            if (part := _part(path, leaf, target, ignore_index)) is not None:
+                return part
+    return None
+
+
+def _part(path: BatchPath, leaf: Tensor, target: Tensor, ignore_index: int | None) -> BatchPath | None:
+    """A column of a table, the next token of a sequence, or all labels but those that are left out."""
+    if leaf.ndim < 2:
+        return path if _equal_but_ignored(leaf, target, ignore_index) else None
+    if leaf.ndim == 2 and leaf.shape[0] == target.numel() and leaf.shape[1] <= _LONGEST:
+        for column in range(leaf.shape[1]):
+            if _equal(leaf[:, column], target):
+                return path.then("column", column)
+    if leaf.ndim == 2 and leaf.shape[1] > 1:
+        if _equal(leaf[:, 1:], target):
+            return path.then("next")
+        padded = path.then("following", -100 if ignore_index is None else ignore_index)
+        if _equal(_follow(leaf, "following", padded.steps[-1][1]), target):
+            return padded
+    return path if _equal_but_ignored(leaf, target, ignore_index) else None
+
+
+def _equal_but_ignored(leaf: Tensor, target: Tensor, ignore_index: int | None) -> bool:
+    if ignore_index is None or leaf.is_floating_point() or leaf.numel() <= target.numel() or target.numel() == 0:
+        return False
+    return _equal(leaf[leaf != ignore_index], target)
+
+
+def _same_storage(a: Tensor, b: Tensor) -> bool:
+    try:
+        return a.device == b.device and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() != 0
+    except (RuntimeError, NotImplementedError):  # sparse and other tensors without a storage
+        return False
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    if a.numel() != b.numel() or a.numel() == 0 or a.is_complex() or b.is_complex():
+        return False
+    a, b = a.detach().reshape(-1), b.detach().reshape(-1)
+    return bool(torch.equal(a.double(), b.to(a.device).double()))
+
+
+def _one_hot_of(table: Tensor, labels: Tensor, num_classes: int) -> bool:
+    """Whether the rows of ``table`` (…, K) are one-hot, with their ones at ``labels`` (…)."""
+    if table.ndim == 0 or num_classes < 2 or table.shape[-1] != num_classes or labels.is_floating_point():
+        return False
+    if table.numel() != labels.numel() * num_classes or not is_one_hot(table):
+        return False
+    return _equal(table.double().argmax(-1), labels)
+
+
+def is_one_hot(table: Tensor) -> bool:
+    """Whether each row (…, K) has a one and else zeros.
+
+    >>> is_one_hot(torch.eye(3)), is_one_hot(torch.ones(3, 3))
+    (True, False)
+    """
+    values = table.detach().double()
+    return bool(((values == 0) | (values == 1)).all()) and bool((values.sum(-1) == 1).all())
+
+
+def are_class_weights(table: Tensor) -> bool:
+    """Whether rows (…, K) are not negative and sum to 1 within the precision of their numbers.
+
+    >>> are_class_weights(torch.tensor([[0.2, 0.8]])), are_class_weights(torch.tensor([[0.2, 0.2]]))
+    (True, False)
+    """
+    values = table.detach().double()
+    tolerance = 0.02 if table.dtype in (torch.float16, torch.bfloat16) else 1e-3
+    return bool((values >= -1e-6).all()) and bool(((values.sum(-1) - 1).abs() <= tolerance).all())
+
+
+def _counts_rows(target: Tensor) -> bool:
+    if target.is_floating_point() or target.numel() < 3:
+        return False
+    flat = target.detach().reshape(-1)
+    return bool(torch.equal(flat.long(), torch.arange(len(flat), device=flat.device)))

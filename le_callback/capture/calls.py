@@ -1,0 +1,109 @@
+"""What is known of loss functions: which are classifications, and where their input, target and class axis are.
+
+K classes; ``…`` stands for batch, sequence and pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Kind = Literal["classes", "binary", "weights", "scores", "index", "other"]
+"""What a function says about its input.
+
+``classes``: logits of K classes against labels or class weights. ``binary``: each number of the input has a target of
+its own. ``weights``: a regression, which is a classification where the target is one-hot. ``scores``: scores of
+classes are normalised, and the target is not told. ``index``: the second argument may be labels. ``other``: a loss that
+is no classification.
+"""
+
+
+@dataclass(frozen=True)
+class LossCall:
+    """One call of a function that is known.
+
+    Attributes:
+        name: of the function.
+        kind: what it says.
+        inputs: the tensor that is trained.
+        target: what it is trained on; None where the call does not tell.
+        axis: of the classes in ``inputs``.
+        ignore_index: label that is left out; None where none is.
+    """
+
+    name: str
+    kind: Kind
+    inputs: Tensor
+    target: Tensor | None = None
+    axis: int = -1
+    ignore_index: int | None = None
+
+
+def _functional(kind: Kind, *names: str) -> dict[Callable[..., Any], tuple[str, Kind]]:
+    return {f: (name, kind) for name in names if (f := getattr(F, name, None)) is not None}
+
+
+def _everywhere(kind: Kind, *names: str) -> dict[Callable[..., Any], tuple[str, Kind]]:
+    places = (torch, Tensor, F, torch.special)
+    return {f: (name, kind) for name in names for place in places if callable(f := getattr(place, name, None))}
+
+
+KNOWN: Mapping[Callable[..., Any], tuple[str, Kind]] = {
+    **_functional("classes", "cross_entropy", "nll_loss", "multi_margin_loss"),
+    **_functional("binary", "binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss"),
+    **_functional("binary", "multilabel_soft_margin_loss", "multilabel_margin_loss"),
+    **_functional("weights", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"),
+    **_functional("other", "kl_div", "cosine_embedding_loss", "triplet_margin_loss", "ctc_loss"),
+    **_functional("other", "triplet_margin_with_distance_loss", "margin_ranking_loss", "hinge_embedding_loss"),
+    **_functional("other", "gaussian_nll_loss", "poisson_nll_loss"),
+    **_everywhere("scores", "log_softmax", "softmax", "logsumexp"),
+    **_everywhere("index", "gather", "take_along_dim", "one_hot"),
+    **{f: ("ctc_loss", "other") for f in (torch.ctc_loss,)},
+}
+"""Functions by name and what they say. Losses of ``torch.nn`` call those of ``torch.nn.functional``."""
+
+
+def read_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> LossCall | None:
+    """What a call says; ``None`` for functions that are not known and for inputs that are not trained.
+
+    >>> logits, labels = torch.zeros(2, 3, requires_grad=True), torch.tensor([0, 2])
+    >>> call = read_call(F.cross_entropy, (logits, labels), {"ignore_index": 255})
+    >>> call.name, call.kind, call.axis, call.ignore_index
+    ('cross_entropy', 'classes', 1, 255)
+    """
+    known = KNOWN.get(function)
+    if known is None:
+        return None
+    name, kind = known
+    inputs = args[0] if args else kwargs.get("input", kwargs.get("self"))
+    if kind == "index":
+        return _index_call(name, inputs, args, kwargs)
+    if not isinstance(inputs, Tensor) or not inputs.requires_grad:
+        return None
+    if kind == "scores":
+        dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
+        return LossCall(name, kind, inputs, axis=dim if isinstance(dim, int) else -1)
+    target = args[1] if len(args) > 1 else kwargs.get("target")
+    target = target if isinstance(target, Tensor) else None
+    if kind != "classes":
+        return LossCall(name, kind, inputs, target)
+    ignored = None
+    if name != "multi_margin_loss":
+        ignored = kwargs.get("ignore_index", args[4] if len(args) > 4 else -100)
+    return LossCall(name, kind, inputs, target, 1 if inputs.ndim > 1 else 0, ignored)
+
+
+def _index_call(name: str, inputs: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> LossCall | None:
+    """Labels that are turned into one-hot rows, or pick a number of each row."""
+    if name == "one_hot":
+        return LossCall(name, "index", inputs, inputs) if isinstance(inputs, Tensor) else None
+    at = 2 if name == "gather" else 1
+    index = kwargs.get("index", kwargs.get("indices", args[at] if len(args) > at else None))
+    if not isinstance(inputs, Tensor) or not isinstance(index, Tensor) or not inputs.requires_grad:
+        return None
+    return LossCall(name, "index", inputs, index)

@@ -1,0 +1,236 @@
+"""Decide on head and labels by what the losses of one training step say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from le_callback.capture.evidence import MADE_UP, Evidence, Finding, LossWatch, NoClassificationError
+from le_callback.capture.search import Match, Search, shares_storage
+from le_callback.capture.slot import Captured, width_fits
+
+_NAME = "name the head with `head=` and the labels with `label=`"
+_RETURN = (
+    'return features and logits from `training_step` in a dict and pass `outputs=("features", "logits")`, or name the'
+    " layer that gives them with `head=`"
+)
+
+
+@dataclass(frozen=True)
+class Named:
+    """What the user named; it ranks above all evidence.
+
+    Attributes:
+        head: name of the layer; None if it is to be found.
+        label: whether the labels were named.
+        num_classes: K, or None.
+    """
+
+    head: str | None = None
+    label: bool = False
+    num_classes: int | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a step decided.
+
+    Attributes:
+        finding: of the loss that is followed.
+        others: of losses that could be followed as well, with the arguments that take them.
+    """
+
+    finding: Finding
+    others: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        match, labels = self.finding.match, self.finding.labels
+        assert match is not None
+        where = f"labels {labels}" if labels is not None else "labels as named or by the usual place"
+        sure = f"by {self.finding.loss}" + ("" if self.finding.told else ", which does not tell its labels")
+        return f"head {match.name} ({match.widths[0]} → {match.widths[1]}), {where}, {sure}"
+
+
+class Detection:
+    """Watches layers and losses of one training step.
+
+    Args:
+        layers: what may be the head, by name: the layer, and whether it is linear-like.
+        batch: of the step.
+        named: what the user named.
+        captured: captures by name where hooks exist already, as in compiled models; then no other hooks are added.
+
+    >>> import torch
+    >>> model, (x, y) = nn.Linear(4, 3), (torch.zeros(5, 4), torch.tensor([0, 1, 2, 0, 1]))
+    >>> detection = Detection({"fc": (model, True)}, (x, y), Named())
+    >>> detection.enter()
+    >>> loss = nn.functional.cross_entropy(model(x), y)
+    >>> detection.leave()
+    >>> print(detection.decide())
+    head fc (4 → 3), labels batch[1], by cross_entropy
+    """
+
+    def __init__(
+        self,
+        layers: dict[str, tuple[nn.Module, bool]],
+        batch: Any,
+        named: Named,
+        captured: Callable[[], dict[str, Captured]] | None = None,
+    ) -> None:
+        self._named = named
+        self._captured = captured
+        self.search = Search(layers)
+        self._evidence = Evidence(batch, self.search.match if captured is None else self._match_captured)
+        self._watch = LossWatch(self._evidence.add)
+        self._closed = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether no loss was seen and no layer called."""
+        return not self._evidence.seen and not self._evidence.findings and not self.search.calls
+
+    def enter(self) -> None:
+        """Begin to watch."""
+        if self._closed:
+            return
+        if self._captured is None:
+            self.search.attach()
+        self._watch.enter()
+
+    def leave(self) -> None:
+        """Stop watching; can go on with ``enter``."""
+        self._watch.leave()
+        self.search.detach()
+
+    def close(self) -> None:
+        """Stop watching, and give up what is not needed for the decision."""
+        self.leave()
+        if not self._closed:
+            self._closed = True
+            self._evidence.close()
+            self.search.forget()
+
+    def decide(self) -> Decision | None:
+        """The loss to follow; ``None`` where the loss was hidden in compiled code.
+
+        Raises:
+            NoClassificationError: if the step computed no classification loss on labels of the batch.
+            ValueError: if it did, but its head or labels cannot be followed; says what settles it.
+        """
+        self.close()
+        findings = self._evidence.findings
+        if self._captured is not None and not findings:
+            return None
+        if self._named.head is not None:
+            findings = [f for f in findings if f.head == self._named.head]
+            if not findings:
+                return None
+        usable = [f for f in findings if self._usable(f)]
+        usable = self._wide_enough(usable)
+        told = [f for f in usable if f.told] or usable[-1:]
+        if not told:
+            if self._captured is not None and any(f.match is None for f in findings):
+                return None
+            raise self._refusal(findings)
+        chosen = told[0]
+        self._check_targets(chosen, findings)
+        return Decision(chosen, self._others(chosen, told[1:]))
+
+    def repeated(self, match: Match) -> bool:
+        """Whether the layer was called several times."""
+        return self.search.times(match) > 1
+
+    def _usable(self, finding: Finding) -> bool:
+        if finding.match is None:
+            return False
+        if self._named.label:
+            return finding.problem in ("", MADE_UP)
+        return not finding.problem and (finding.labels is not None or not finding.told)
+
+    def _wide_enough(self, findings: list[Finding]) -> list[Finding]:
+        wanted = self._named.num_classes
+        if wanted is None or self._named.head is not None:
+            return findings
+        fitting = [f for f in findings if f.match is not None and width_fits(f.match.widths[1], wanted)]
+        if findings and not fitting:
+            called = {seen.name: seen.widths for seen in self.search.calls if seen.linear}
+            layers = ", ".join(f"{name} ({p} to {k})" for name, (p, k) in list(called.items())[:12])
+            raise ValueError(
+                f"Found no classifier head with {wanted} outputs: the logits of `{findings[0].loss}` come from"
+                f" `{findings[0].head}`. Layers called: {layers}. Name another head with `head=`, or correct"
+                " `num_classes=`."
+            )
+        return fitting
+
+    def _others(self, chosen: Finding, rest: list[Finding]) -> tuple[str, ...]:
+        listed: list[str] = []
+        for other in rest:
+            if other.head == chosen.head:
+                continue
+            arguments = f"`head={other.head!r}`"
+            if other.labels is not None and other.labels != chosen.labels:
+                arguments += f" with the labels {other.labels} (`label=`)"
+            if arguments not in listed:
+                listed.append(arguments)
+        return tuple(listed)
+
+    def _check_targets(self, chosen: Finding, findings: list[Finding]) -> None:
+        """Logits that are also trained on a target of the step's own are those of mixed or adversarial training."""
+        if self._named.label:
+            return
+        for other in findings:
+            if other.head != chosen.head or other.problem != MADE_UP:
+                continue
+            if other.num_classes == 2 and other.shape[-1:] != (2,):
+                raise NoClassificationError(
+                    f"this training computes no classification loss (seen: {', '.join(self._evidence.seen)}, with"
+                    f" targets that were made up in the step, as adversarial training has them). If it does, {_NAME}"
+                )
+            if other.told and _rows(other) == _rows(chosen):
+                raise ValueError(
+                    f"The logits of `{chosen.head}` are trained on {chosen.labels} and on a second target that is not"
+                    " in the batch (mixed samples?). Pass `label=` a callable of the batch that returns the labels or the"
+                    f" (N, {chosen.num_classes}) class weights; `label=` with the place of {chosen.labels} takes those"
+                    " as they are"
+                )
+
+    def _refusal(self, findings: list[Finding]) -> ValueError:
+        seen = ", ".join(self._evidence.seen) or "none that is known"
+        for f in findings:
+            if f.match is None and f.told and (self._named.label or not f.problem):
+                return ValueError(
+                    f"The logits {f.shape} of `{f.loss}` are the output of no single layer, so that their features are"
+                    f" not known: {_RETURN}"
+                )
+        for f in findings:
+            if f.problem and f.problem != MADE_UP:
+                return ValueError(
+                    f"The loss `{f.loss}` on logits {f.shape} cannot be followed: {f.problem}. For another loss of this"
+                    f" training {_NAME}: `label=` takes a callable that returns one label or K class weights a sample"
+                )
+        for f in findings:
+            if f.problem == MADE_UP and f.match is not None and f.told:
+                return NoClassificationError(
+                    f"this training computes no classification loss on labels of the batch (seen: {seen}; head"
+                    f" `{f.head}`, but {f.problem}). If the labels follow from the batch, pass `label=` a callable that"
+                    " takes the batch and returns them"
+                )
+        return NoClassificationError(
+            f"this training computes no classification loss (seen: {seen}). If it is a classification, {_NAME}"
+        )
+
+    def _match_captured(self, logits: Tensor, widths: set[int]) -> Match | None:
+        captured = {} if self._captured is None else self._captured()
+        for name, seen in captured.items():
+            width = seen.logits.shape[-1]
+            if width in widths and shares_storage(seen.logits, logits):
+                return Match(name, 0, (seen.features.shape[-1], width), seen, True)
+        return None
+
+
+def _rows(finding: Finding) -> tuple[int, int]:
+    """Which rows of which call a loss saw."""
+    return (-1 if finding.match is None else finding.match.call), finding.start

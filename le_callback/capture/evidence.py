@@ -1,0 +1,238 @@
+"""What the losses of a training step say about its classifier: which logits, trained on which labels.
+
+K classes; ``…`` stands for samples, positions, pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
+
+from le_callback.capture.batches import BatchPath, are_class_weights, is_one_hot, leaves, locate
+from le_callback.capture.calls import KNOWN, LossCall, read_call
+from le_callback.capture.search import Match
+
+MADE_UP = "its target is not in the batch, but was made up in the step"
+_MULTI_LABEL = "each of its {width} outputs has a target of its own (several labels a sample)"
+
+
+class NoClassificationError(ValueError):
+    """What is trained is no classifier: there is nothing to follow."""
+
+
+class LossWatch(TorchFunctionMode):
+    """Hands on the calls of known loss functions while it is on; the calls themselves are not changed.
+
+    >>> names = []
+    >>> watch = LossWatch(lambda call: names.append(call.name))
+    >>> watch.enter()
+    >>> _ = torch.nn.CrossEntropyLoss()(torch.zeros(1, 3, requires_grad=True), torch.tensor([2]))
+    >>> watch.leave()
+    >>> names
+    ['cross_entropy']
+    """
+
+    def __init__(self, told: Callable[[LossCall], None]) -> None:
+        super().__init__()
+        self._told = told
+        self._on = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the function, then tell of it if it is known."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func in KNOWN and not torch.compiler.is_compiling():
+            self._tell(func, args, kwargs)
+        return result
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _tell(self, func: Any, args: Any, kwargs: Any) -> None:
+        try:
+            with torch.no_grad():
+                if (call := read_call(func, args, kwargs)) is not None:
+                    self._told(call)
+        except Exception:  # a loss that cannot be read is no evidence, and never ends the step
+            return
+
+    def enter(self) -> None:
+        """Begin to listen."""
+        if not self._on:
+            _push_mode(self)  # type: ignore[no-untyped-call]
+            self._on = True
+
+    def leave(self) -> None:
+        """Stop listening; modes that were entered later stay."""
+        if not self._on:
+            return
+        self._on = False
+        above = []
+        while (mode := _pop_mode()) is not self:  # type: ignore[no-untyped-call]
+            above.append(mode)
+        for mode in reversed(above):
+            _push_mode(mode)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one loss says.
+
+    Attributes:
+        loss: its name.
+        match: the layer that gave the logits; None if none did.
+        labels: where the target is in the batch; None if it is not there, or the loss does not tell.
+        num_classes: K.
+        ignore_index: label that the loss leaves out.
+        start: of the rows that the loss saw, where it saw only some.
+        told: whether the loss names its target.
+        problem: why it cannot be followed; empty if it can.
+        shape: of the logits.
+    """
+
+    loss: str
+    match: Match | None
+    labels: BatchPath | None
+    num_classes: int
+    ignore_index: int | None = None
+    start: int = 0
+    told: bool = True
+    problem: str = ""
+    shape: tuple[int, ...] = ()
+
+    @property
+    def head(self) -> str | None:
+        """Name of the layer."""
+        return None if self.match is None else self.match.name
+
+
+class Evidence:
+    """Collects what the losses of a step say.
+
+    Args:
+        batch: of that step.
+        match: finds the layer that gave a tensor, of one of these widths.
+
+    >>> logits, y = torch.zeros(4, 3, requires_grad=True), torch.tensor([2, 0, 1, 1])
+    >>> evidence = Evidence({"x": torch.zeros(4, 5), "digit": y}, lambda tensor, widths: None)
+    >>> watch = LossWatch(evidence.add)
+    >>> watch.enter()
+    >>> _ = torch.nn.functional.cross_entropy(logits, y)
+    >>> watch.leave()
+    >>> print(evidence.findings[0].loss, evidence.findings[0].labels)
+    cross_entropy batch['digit']
+    """
+
+    def __init__(self, batch: Any, match: Callable[[Tensor, set[int]], Match | None]) -> None:
+        self._held = leaves(batch)
+        self._match = match
+        self._indices: list[Tensor] = []
+        self.findings: list[Finding] = []
+        self.seen: list[str] = []
+
+    def add(self, call: LossCall) -> None:
+        """Take in a call."""
+        if call.kind == "index":
+            if call.target is not None and not call.target.is_floating_point() and len(self._indices) < 8:
+                self._indices.append(call.target)
+            return
+        if call.name not in self.seen:
+            self.seen.append(call.name)
+        readers = {"classes": self._classes, "binary": self._binary, "weights": self._weights, "scores": self._scores}
+        reader = readers.get(call.kind)
+        if reader is not None and (finding := reader(call)) is not None:
+            self.findings.append(replace(finding, shape=tuple(call.inputs.shape)))
+
+    def close(self) -> None:
+        """The forward pass is over: complete what a loss written by hand says, and give up every tensor."""
+        for i, finding in enumerate(self.findings):
+            if not finding.told:
+                with torch.no_grad():
+                    self.findings[i] = self._complete(finding)
+        self._indices.clear()
+        self._held = []
+        self.findings = [f for f in self.findings if f.told or f.match is not None]
+
+    def _complete(self, finding: Finding) -> Finding:
+        places = [locate(index, self._held, finding.num_classes) for index in self._indices]
+        place = next((place for place in places if place is not None), None)
+        if place is not None:
+            return replace(finding, labels=place)
+        return replace(finding, problem=MADE_UP if self._indices else "")
+
+    def _classes(self, call: LossCall) -> Finding | None:
+        x, target = call.inputs, call.target
+        classes = x.shape[call.axis]
+        match = self._match(x, {classes})
+        finding = Finding(call.name, match, None, classes, call.ignore_index)
+        if target is None or classes < 2:
+            return replace(finding, problem="its target is no tensor" if target is None else "it has one class")
+        rows = x.movedim(call.axis, -1)
+        if target.is_floating_point() and not are_class_weights(target.movedim(call.axis, -1)):
+            return replace(finding, problem="its floating target is no class weights (rows from 0 that sum to 1)")
+        place = locate(target, self._held, classes, call.ignore_index)
+        return self._placed(finding, rows, place)
+
+    def _binary(self, call: LossCall) -> Finding | None:
+        x, target = call.inputs, call.target
+        last = x.shape[-1] if x.ndim > 1 else 1
+        match = self._match(x, {1, last, x.shape[1] if x.ndim > 2 else last})
+        width = match.widths[1] if match is not None else last
+        if target is None:
+            return None
+        if width == 1 and not call.name.startswith("multilabel"):
+            finding = Finding(call.name, match, None, 2)
+            values = target.detach().double()
+            if not bool(((values >= 0) & (values <= 1)).all()):
+                return replace(finding, problem="its targets are not between 0 and 1")
+            return self._placed(finding, x.reshape(-1, 1), locate(target, self._held, 2))
+        finding = Finding(call.name, match, None, width)
+        if target.shape == x.shape and is_one_hot(target):
+            place = locate(target, [(p, leaf) for p, leaf in self._held if leaf.numel() * width == x.numel()], width)
+            if place is not None:
+                return self._placed(finding, x, place)
+        return replace(finding, problem=_MULTI_LABEL.format(width=width))
+
+    def _weights(self, call: LossCall) -> Finding | None:
+        x, target = call.inputs, call.target
+        if target is None or x.ndim < 2 or x.shape != target.shape or x.shape[-1] < 2 or not is_one_hot(target):
+            return None
+        place = locate(target, self._held, x.shape[-1])
+        match = self._match(x, {x.shape[-1]})
+        if place is None or match is None:
+            return None
+        return self._placed(Finding(call.name, match, None, x.shape[-1]), x, place)
+
+    def _scores(self, call: LossCall) -> Finding | None:
+        x = call.inputs
+        if x.ndim < 2 or (classes := x.shape[call.axis]) < 2:
+            return None
+        match = self._match(x, {classes})
+        return None if match is None else Finding(call.name, match, None, classes, told=False)
+
+    def _placed(self, finding: Finding, rows: Tensor, place: BatchPath | None) -> Finding:
+        """``rows`` (…, K) are what the loss saw."""
+        if place is None:
+            return replace(finding, problem=MADE_UP)
+        finding = replace(finding, labels=place)
+        captured = None if finding.match is None else finding.match.captured
+        if captured is None:
+            return finding
+        start = first_row(captured.logits.flatten(0, -2), rows.reshape(-1, rows.shape[-1]))
+        return replace(finding, start=start)
+
+
+def first_row(logits: Tensor, rows: Tensor) -> int:
+    """Where ``rows`` (n, K) begin in ``logits`` (N, K): 0, or where the last n rows begin.
+
+    >>> x = torch.arange(6.0).reshape(3, 2)
+    >>> first_row(x, x[:2]), first_row(x, x[1:])
+    (0, 1)
+    """
+    rest = len(logits) - len(rows)
+    if rest <= 0 or rows.shape[1] != logits.shape[1]:
+        return 0
+    return rest if torch.equal(logits[rest:], rows.to(logits.dtype)) else 0
