@@ -84,6 +84,9 @@ class Capture(ABC):
     def adopt(self, decision: Decision, *, repeated: bool) -> None:  # noqa: B027
         """Follow the head that a step decided on; ``repeated`` if it was called several times in it."""
 
+    def hold(self, captured: Captured | None) -> None:  # noqa: B027
+        """Take what a named head saw in a step of which the losses did not decide."""
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Capture inside, also where that is else done only in a training step."""

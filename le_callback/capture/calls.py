@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 Kind = Literal["classes", "binary", "weights", "scores", "index", "other"]
 """What a function says about its input.
@@ -63,7 +63,7 @@ KNOWN: Mapping[Callable[..., Any], tuple[str, Kind]] = {
     **_functional("other", "gaussian_nll_loss", "poisson_nll_loss"),
     **_everywhere("scores", "log_softmax", "softmax", "logsumexp"),
     **_everywhere("index", "gather", "take_along_dim", "one_hot"),
-    **{f: ("ctc_loss", "other") for f in (torch.ctc_loss,)},
+    torch.ctc_loss: ("ctc_loss", "other"),
 }
 """Functions by name and what they say. Losses of ``torch.nn`` call those of ``torch.nn.functional``."""
 

@@ -86,6 +86,7 @@ class Detection:
         self._evidence = Evidence(batch, self.search.match if captured is None else self._match_captured)
         self._watch = LossWatch(self._evidence.add)
         self._closed = False
+        self.last: Captured | None = None
 
     @property
     def empty(self) -> bool:
@@ -111,6 +112,7 @@ class Detection:
         if not self._closed:
             self._closed = True
             self._evidence.close()
+            self.last = self.search.last if self._named.head is not None else None
             self.search.forget()
 
     def decide(self) -> Decision | None:
@@ -137,6 +139,7 @@ class Detection:
             raise self._refusal(findings)
         chosen = told[0]
         self._check_targets(chosen, findings)
+        chosen = [f for f in told if _place(f) == _place(chosen)][-1]  # of the last pass of the step
         return Decision(chosen, self._others(chosen, told[1:]))
 
     def repeated(self, match: Match) -> bool:
@@ -192,7 +195,7 @@ class Detection:
             if other.told and _rows(other) == _rows(chosen):
                 raise ValueError(
                     f"The logits of `{chosen.head}` are trained on {chosen.labels} and on a second target that is not"
-                    " in the batch (mixed samples?). Pass `label=` a callable of the batch that returns the labels or the"
+                    " in the batch (mixed samples?). Pass `label=` a callable of the batch that returns labels or"
                     f" (N, {chosen.num_classes}) class weights; `label=` with the place of {chosen.labels} takes those"
                     " as they are"
                 )
@@ -229,6 +232,11 @@ class Detection:
             if width in widths and shares_storage(seen.logits, logits):
                 return Match(name, 0, (seen.features.shape[-1], width), seen, True)
         return None
+
+
+def _place(finding: Finding) -> tuple[Any, ...]:
+    """What is the same of a loss in each pass of a step."""
+    return finding.loss, finding.head, finding.labels, _rows(finding)
 
 
 def _rows(finding: Finding) -> tuple[int, int]:

@@ -149,10 +149,15 @@ class HeadCapture(Capture):
         """
         named = Named(self._given, label, self._num_classes)
         if self.lasting:
-            return Detection({}, batch, named, lambda: self._slot.captured) if len(self._watched) > 1 else None
+            return None  # compiled code would be compiled once more for a step in which losses are watched
         layers = {self._given: self._watched[self._given]} if self._given else dict(self._module.named_modules())
         may = {name: (m, is_linear_like(m) or name == self._given) for name, m in layers.items()}
         return Detection({n: (m, linear) for n, (m, linear) in may.items() if may_be_head(m, linear)}, batch, named)
+
+    def hold(self, captured: Captured | None) -> None:
+        """Take what a named head saw in a step of which the losses did not decide."""
+        if captured is not None and self._given is not None:
+            self._slot.graded[self._given] = captured
 
     def adopt(self, decision: Decision, *, repeated: bool) -> None:
         """Follow the head that a step decided on.

@@ -107,6 +107,7 @@ class Search:
         self._layers = layers
         self._handles: list[Any] = []
         self._counts: dict[tuple[str, bool], int] = {}
+        self._most: dict[str, int] = {}
         self._last: tuple[Seen, Tensor, Tensor] | None = None
         self.calls: list[Seen] = []
 
@@ -122,6 +123,15 @@ class Search:
             handle.remove()
         self._handles.clear()
 
+    def restart(self) -> None:
+        """Count the calls from 0 again: another pass of the same step begins."""
+        self._counts.clear()
+
+    @property
+    def last(self) -> Captured | None:
+        """Of the last call of a linear-like layer."""
+        return None if self._last is None else detached(self._last[0].module, *self._last[1:])
+
     def forget(self) -> None:
         """Give up every reference to tensors and graphs; shapes stay."""
         self._last = None
@@ -133,6 +143,7 @@ class Search:
         graded, linear = torch.is_grad_enabled(), self._layers[name][1]
         call = self._counts.get((name, graded), 0)
         self._counts[name, graded] = call + 1
+        self._most[name] = max(self._most.get(name, 0), call + 1)
         channel = 1 if isinstance(module, CONVOLUTIONS) else -1
         if features.ndim == 0 or output.ndim == 0:
             return
@@ -144,8 +155,8 @@ class Search:
             self._last = seen, features.detach(), output.detach()
 
     def times(self, match: Match) -> int:
-        """How often the layer of a match was called."""
-        return max(self._counts.get((match.name, graded), 0) for graded in (False, True))
+        """How often the layer of a match was called in one pass."""
+        return self._most.get(match.name, 0)
 
     def match(self, logits: Tensor, widths: set[int]) -> Match | None:
         """The call that gave ``logits``; ``None`` if none did, or several did.

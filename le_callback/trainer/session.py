@@ -186,6 +186,7 @@ class Session(Idle):
         self._capture.restart()
         if self._detection is not None:
             self._detection.leave()
+            self._detection.search.restart()
             if one_pass(trainer):
                 self._detection.close()
         elif not self._capture.lasting and one_pass(trainer):
@@ -245,6 +246,8 @@ class Session(Idle):
             assert match is not None
             self._capture.adopt(decision, repeated=detection.repeated(match))
             self._follow(decision)
+        elif detection is not None:
+            self._capture.hold(detection.last)
         if isinstance(self.measurement, Unsettled):
             self._settle(trainer, self._labels(batch))
         self._undecided = isinstance(self.measurement, Unsettled)

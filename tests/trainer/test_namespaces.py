@@ -235,7 +235,9 @@ class TestAddedCallback:
         data = torch.utils.data.DataLoader([{"x": x} for x in torch.randn(96, DIMENSIONS)], batch_size=8)
         run = trainer(AddedCallback())
         model = Regression()
-        with pytest.warns(DiagnosticWarning, match="added by the environment, but cannot work here.*Found no labels"):
+        with pytest.warns(
+            DiagnosticWarning, match="added by the environment, but cannot work here.*no classification loss"
+        ):
             run.fit(model, data)
         assert run.global_step == 24
         assert not any(m._forward_hooks for m in model.modules())
