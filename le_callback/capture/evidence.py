@@ -91,6 +91,7 @@ class Finding:
         told: whether the loss names its target.
         problem: why it cannot be followed; empty if it can.
         shape: of the logits.
+        value: the labels of this batch.
     """
 
     loss: str
@@ -102,6 +103,7 @@ class Finding:
     told: bool = True
     problem: str = ""
     shape: tuple[int, ...] = ()
+    value: Tensor | None = None
 
     @property
     def head(self) -> str | None:
@@ -160,7 +162,7 @@ class Evidence:
         places = [locate(index, self._held, finding.num_classes) for index in self._indices]
         place = next((place for place in places if place is not None), None)
         if place is not None:
-            return replace(finding, labels=place)
+            return replace(finding, labels=place, value=self._value(place))
         return replace(finding, problem=MADE_UP if self._indices else "")
 
     def _classes(self, call: LossCall) -> Finding | None:
@@ -215,14 +217,27 @@ class Evidence:
 
     def _placed(self, finding: Finding, rows: Tensor, place: BatchPath | None) -> Finding:
         """``rows`` (…, K) are what the loss saw."""
+        captured = None if finding.match is None else finding.match.captured
+        if captured is not None and rows.shape[-1] == captured.logits.shape[-1]:
+            start = first_row(captured.logits.flatten(0, -2), rows.reshape(-1, rows.shape[-1]))
+            finding = replace(finding, start=start)
         if place is None:
             return replace(finding, problem=MADE_UP)
-        finding = replace(finding, labels=place)
-        captured = None if finding.match is None else finding.match.captured
-        if captured is None:
-            return finding
-        start = first_row(captured.logits.flatten(0, -2), rows.reshape(-1, rows.shape[-1]))
-        return replace(finding, start=start)
+        value = self._value(place)
+        if captured is not None and place.steps and place.steps[-1][0] == "next" and captured.logits.ndim == 3:
+            longer = captured.logits.shape[1] == value.shape[1] + 1  # the model saw the last token too
+            if longer:
+                ignored = -100 if finding.ignore_index is None else finding.ignore_index
+                place = BatchPath((*place.steps[:-1], ("following", ignored)))
+                value = self._value(place)
+        return replace(finding, labels=place, value=value)
+
+    def _value(self, place: BatchPath) -> Tensor:
+        """The labels at a place, also where the step has taken them out of the batch meanwhile."""
+        for path, leaf in self._held:
+            if path.steps == place.steps[: len(path.steps)]:
+                return BatchPath(place.steps[len(path.steps) :])(leaf)  # type: ignore[no-any-return]
+        raise KeyError(str(place))
 
 
 def first_row(logits: Tensor, rows: Tensor) -> int:

@@ -49,6 +49,10 @@ class LabelReader:
         with suppress(Exception):
             self._peeked = self._locate(batch)
 
+    def follow(self, place: BatchPath, labels: Tensor | None) -> None:
+        """Look at ``place`` from now on; ``labels`` are those of this step."""
+        self.source, self._peeked = place, labels
+
     def forget(self) -> None:
         """The step is over."""
         self._peeked = None

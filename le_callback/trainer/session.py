@@ -256,7 +256,7 @@ class Session(Idle):
         """Read the labels where the loss has them, and leave out what it leaves out."""
         finding = decision.finding
         if finding.labels is not None and self._arguments.label is None:
-            self._labels.source = finding.labels
+            self._labels.follow(finding.labels, finding.value)
         if finding.ignore_index is not None and self._arguments.ignore_index == DEFAULT_IGNORED:
             self._ignored = finding.ignore_index
         inform(str(decision))
