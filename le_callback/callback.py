@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ class LECallback(AnyCallback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        saved = self._session.left_at(trainer.global_step)
+        saved = self._session.left_for(trainer)
         self._session = Idle(saved)
         if trainer.barebones or (self.arguments.every_n_steps or log_steps(trainer)) < 1:
             return
@@ -224,7 +225,8 @@ class LECallback(AnyCallback):
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.arguments.summary and trainer.is_global_zero and (table := self.summary_table()):
+        ended = self._session.ended_in.is_of(trainer)
+        if self.arguments.summary and trainer.is_global_zero and ended and (table := self.summary_table()):
             print(f"\n{table}\n", flush=True)
 
     @override
@@ -237,4 +239,4 @@ class LECallback(AnyCallback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._session = Idle(state_dict)
+        self._session = Idle(deepcopy(state_dict))
