@@ -22,6 +22,7 @@ from le_callback.probe.data import ProbeData
 from le_callback.probe.probe import Forward
 from le_callback.records import WindowRecord
 from le_callback.report.tags import Level
+from le_callback.report.terminal import show
 from le_callback.trainer.alarm import Actions, OnAlert
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.measurement import Measurement
@@ -227,7 +228,7 @@ class LECallback(AnyCallback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         ended = self._session.ended_in.is_of(trainer)
         if self.arguments.summary and trainer.is_global_zero and ended and (table := self.summary_table()):
-            print(f"\n{table}\n", flush=True)
+            show(f"\n{table}\n")
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

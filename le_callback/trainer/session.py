@@ -82,6 +82,9 @@ class Idle:
     def release(self) -> None:
         """Leave the module as it was."""
 
+    def withdraw(self, trainer: Trainer) -> None:
+        """Leave module and Trainer as if nothing had been followed."""
+
 
 class Session(Idle):
     """Follows one training.
@@ -106,7 +109,8 @@ class Session(Idle):
         self._timeline = Timeline(arguments.time_axis)
         self._clock = Clock()
         self._labels = LabelReader(arguments.label)
-        self._publisher = Publisher(arguments.name, arguments.tags, arguments.progress_bar)
+        self._publisher = Publisher(self.notices, arguments.name, arguments.tags, arguments.progress_bar)
+        self._alarm = Alarm(arguments.alerts, arguments.actions, self._publisher, self.notices)
         self._processes = processes_of(trainer.strategy)
         self._capture: Capture
         if arguments.outputs is None:
@@ -131,14 +135,14 @@ class Session(Idle):
         if isinstance(measured, Unsettled):
             return measured.saved
         with self.notices.surviving("the state could not be saved"):
-            return self._state(measured.monitor, measured.alarm)
+            return self._state(measured.monitor)
         return {}
 
-    def _state(self, monitor: SeparationMonitor, alarm: Alarm) -> dict[str, Any]:
+    def _state(self, monitor: SeparationMonitor) -> dict[str, Any]:
         return {
             "version": VERSION,
             "monitor": monitor.state_dict(),
-            "alerts": alarm.state_dict(),
+            "alerts": self._alarm.state_dict(),
             "probe": self._probing.state_dict(),
             "timeline": self._timeline.state_dict(),
         }
@@ -169,6 +173,7 @@ class Session(Idle):
             monitor = self.measurement.monitor
             due = monitor.start_step == trainer.global_step == 0
             self._probing.read(trainer, module, monitor, self._timeline.now, due=due)
+        self._expect(trainer)
 
     @override
     def begin_batch(self, trainer: Trainer) -> None:
@@ -217,6 +222,18 @@ class Session(Idle):
     def release(self) -> None:
         self._capture.detach()
 
+    @override
+    def withdraw(self, trainer: Trainer) -> None:
+        self.release()
+        self._publisher.withdraw(trainer)
+
+    def _expect(self, trainer: Trainer) -> None:
+        """Let monitors of the Trainer find every tag from now on; which there are does not depend on the classes."""
+        settings = replace(self._arguments.monitor, matrix_classes=None)
+        with torch.no_grad(), self.notices.surviving("the tags could not be announced"):
+            record = SeparationMonitor(2, settings).close(0)
+            self._publisher.expect(trainer, replace(record, alerts=self._alarm.standing()))
+
     def _add(self, monitor: SeparationMonitor, batch: Any) -> None:
         """Add what the head saw of a batch; what cannot be used is counted and told once."""
         captured = self._capture.take()
@@ -247,25 +264,24 @@ class Session(Idle):
         features, logits, _ = align(*captured, labels, classes)
         names = resolve_class_names(self._arguments.class_names, trainer.train_dataloader, classes)
         monitor = SeparationMonitor(classes, self._settings(names))
-        alarm = Alarm(self._arguments.alerts, self._arguments.actions, self._publisher, self.notices)
-        if not self._resumed(monitor, alarm, features, logits):
+        if not self._resumed(monitor, features, logits):
             monitor.start_step = self._last_step
             self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
-        self.measurement = Measurement(monitor, names, alarm)
+        self.measurement = Measurement(monitor, names, self._alarm)
 
-    def _resumed(self, monitor: SeparationMonitor, alarm: Alarm, features: Tensor, logits: Tensor) -> bool:
+    def _resumed(self, monitor: SeparationMonitor, features: Tensor, logits: Tensor) -> bool:
         """Continue the saved state, if there is one and it belongs to batches like this; else it is told why not."""
         saved, device = self.state_dict(), features.device
         if not saved:
             return False
         loads: dict[str, Callable[[Any], None]] = {
             "monitor": lambda state: monitor.load_state_dict(state, device),
-            "alerts": alarm.load_state_dict,
+            "alerts": self._alarm.load_state_dict,
             "probe": lambda state: self._probing.load_state_dict(state, device),
             "timeline": self._timeline.load_state_dict,
         }
         now = {"features": features, "logits": logits}
-        why = resume(saved, self._state(monitor, alarm), loads, lambda: _other_widths(monitor.window, now))
+        why = resume(saved, self._state(monitor), loads, lambda: _other_widths(monitor.window, now))
         if why:
             self.notices.tell("the saved state is not continued, everything starts anew", why)
         elif self._processes.rank > 0 and monitor.window is not None:
