@@ -53,10 +53,6 @@ class Measurement:
         """The class means of all windows."""
         return Trajectory(self.monitor.recorder.sources(), time_unit, tuple(self.class_names))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values."""
-        return {"monitor": self.monitor.state_dict(), "alerts": self.alarm.state_dict()}
-
 
 @dataclass(frozen=True)
 class Unsettled:

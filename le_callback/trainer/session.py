@@ -11,29 +11,29 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from le_callback.alerts import NonFinite
 from le_callback.alerts.alert import Alert, describe
 from le_callback.capture.base import Capture
 from le_callback.capture.classes import chosen_classes, resolve_class_names
-from le_callback.capture.detect import Decision, Detection
 from le_callback.capture.head import HeadCapture
 from le_callback.capture.labels import LabelReader, align
 from le_callback.capture.outputs import OutputsCapture
-from le_callback.monitor import MonitorSettings, SeparationMonitor
-from le_callback.notices import Notices, inform
+from le_callback.monitor import SeparationMonitor
+from le_callback.notices import Notices
 from le_callback.probe.probe import Probe
 from le_callback.report.publisher import Publisher
 from le_callback.report.table import summary_table
+from le_callback.report.terminal import terminal_encoding
 from le_callback.trainer.alarm import Alarm
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.measurement import Measurement, Unsettled
 from le_callback.trainer.own_cost import Clock
 from le_callback.trainer.probing import NoProbing, Probing
 from le_callback.trainer.processes import processes_of
-from le_callback.trainer.schedule import due_for_figures, learning_rate, log_steps, one_pass, steps_per_epoch
+from le_callback.trainer.resuming import Continuity, TrainerMark
+from le_callback.trainer.schedule import due_for_figures, learning_rate, log_steps, steps_per_epoch
 from le_callback.trainer.timeline import Timeline
 from le_callback.trajectory import Trajectory
-
-DEFAULT_IGNORED = -100
 
 
 class Idle:
@@ -46,9 +46,10 @@ class Idle:
     def __init__(self, saved: dict[str, Any]) -> None:
         self.measurement: Measurement | Unsettled = Unsettled(saved)
         self.notices = Notices()
+        self.ended_in = TrainerMark()  # the Trainer in which the training came to its end, not to an exception
 
-    def left_at(self, step: int) -> dict[str, Any]:
-        """State for a training that starts at optimizer step ``step``; empty where it is another training."""
+    def left_for(self, trainer: Trainer) -> dict[str, Any]:
+        """State that a training which starts now continues; empty where it is another one."""
         return self.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,24 +60,25 @@ class Idle:
         """The class means of all windows; None before the first training batch."""
         return None
 
-    def table(self) -> str:
-        """The table of the last window; empty before the first."""
+    def table(self, encoding: str | None = None) -> str:
+        """The table of the last window as an encoding can show it; empty before the first."""
+        return ""
+
+    def closing_table(self, trainer: Trainer) -> str:
+        """The table that a fit of this Trainer ends with, as the terminal can show it; empty where there is none."""
+        if self.ended_in.is_of(trainer) and trainer.is_global_zero:
+            with self.notices.surviving("the table could not be made"):
+                return self.table(terminal_encoding())
         return ""
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """The training starts."""
 
-    def begin_batch(self, trainer: Trainer, batch: Any) -> None:
+    def begin_batch(self, trainer: Trainer) -> None:
         """A training batch starts."""
 
-    def before_backward(self, trainer: Trainer) -> None:
+    def before_backward(self) -> None:
         """A backward pass starts."""
-
-    def after_backward(self, trainer: Trainer) -> None:
-        """A backward pass is over."""
-
-    def pause(self) -> None:
-        """No training batch runs."""
 
     def end_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         """A training batch is over."""
@@ -86,6 +88,9 @@ class Idle:
 
     def release(self) -> None:
         """Leave the module as it was."""
+
+    def withdraw(self, trainer: Trainer) -> None:
+        """Leave module and Trainer as if nothing had been followed."""
 
 
 class Session(Idle):
@@ -111,32 +116,35 @@ class Session(Idle):
         self._timeline = Timeline(arguments.time_axis)
         self._clock = Clock()
         self._labels = LabelReader(arguments.label)
-        self._publisher = Publisher(arguments.name, arguments.tags, arguments.progress_bar)
+        self._publisher = Publisher(self.notices, arguments.name, arguments.tags, arguments.progress_bar)
+        self._alarm = Alarm(arguments.alerts, arguments.actions, self._publisher, self.notices)
         self._processes = processes_of(trainer.strategy)
         self._capture: Capture
         if arguments.outputs is None:
             self._capture = HeadCapture(module, arguments.head, arguments.num_classes, arguments.ignore_index)
         else:
             self._capture = OutputsCapture(arguments.outputs, arguments.num_classes)
-        self._undecided = True
-        self._detection: Detection | None = None
-        self._ignored = arguments.ignore_index
         self._probing = NoProbing()
         if arguments.probe is not None:
             probe = Probe(arguments.probe, self._labels, arguments.probe_forward, arguments.ignore_index)
             every = arguments.probe_every_n_steps or self._every
             self._probing = Probing(probe, every, self._capture, self._processes, self.notices, self._clock)
+        self._continuity = Continuity(self._alarm, self._probing, self._timeline, self._processes, self.notices)
 
     @override
-    def left_at(self, step: int) -> dict[str, Any]:
-        return self.state_dict() if self._last_step == step > 0 else {}
+    def left_for(self, trainer: Trainer) -> dict[str, Any]:
+        # after an exception a checkpoint may be continued, but not what was seen on the way to it
+        same = self.ended_in.is_of(trainer) and self._last_step == trainer.global_step > 0
+        return self.state_dict() if same else {}
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        if isinstance(self.measurement, Unsettled):
-            return self.measurement.saved
-        own = {"probe": self._probing.state_dict(), "timeline": self._timeline.state_dict()}
-        return self.measurement.state_dict() | own
+        measured = self.measurement
+        if isinstance(measured, Unsettled):
+            return measured.saved
+        with self.notices.surviving("the state could not be saved"):
+            return self._continuity.state(measured.monitor)
+        return {}
 
     @override
     def trajectory(self) -> Trajectory | None:
@@ -144,130 +152,64 @@ class Session(Idle):
         return None if isinstance(measured, Unsettled) else measured.trajectory(self._timeline.unit)
 
     @override
-    def table(self) -> str:
+    def table(self, encoding: str | None = None) -> str:
         measured = self.measurement
         if isinstance(measured, Unsettled) or measured.last_record is None:
             return ""
         alerts = [describe(alert, measured.class_names) for alert in measured.alarm.raised]
         cost, forecast = self._clock.cost(), measured.forecast.sentence()
-        table = summary_table(measured.last_record, measured.class_names, cost, alerts, forecast)
+        table = summary_table(measured.last_record, measured.class_names, cost, alerts, forecast, encoding)
         return f"{self._arguments.name}: {table}" if self._arguments.name else table
 
     @override
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Hook the model; with a probe, read it before the first step. What is wrong with it raises."""
-        if self._capture.lasting:
-            self._capture.attach()
+        self._capture.attach()
         if self._arguments.reset_compiler:
             torch.compiler.reset()
-        with self._capture.watching():
-            self._probing.begin(trainer, module, partial(self._settle, trainer))
+        self._probing.begin(trainer, module, partial(self._settle, trainer))
         if isinstance(self.measurement, Measurement):
             monitor = self.measurement.monitor
-            self._read_probe(trainer, module, due=monitor.start_step == trainer.global_step == 0)
+            due = monitor.start_step == trainer.global_step == 0
+            self._probing.read(trainer, module, monitor, self._timeline.now, due=due)
+        with self.notices.surviving("the tags could not be announced"):
+            self._publisher.expect(trainer, self._arguments.monitor, self._alarm.standing())
 
     @override
-    def begin_batch(self, trainer: Trainer, batch: Any) -> None:
+    def begin_batch(self, trainer: Trainer) -> None:
         self._capture.clear()
-        self._labels.peek(batch)
-        if self._undecided:
-            self._detection = self._capture.detection(batch, self._arguments.label is not None)
-        if self._detection is not None:
-            self._detection.enter()
-        elif not self._capture.lasting:
-            self._capture.attach()
         self._clock.start_step()
         self._rate = self._learning_rate(trainer)
 
     @override
-    def before_backward(self, trainer: Trainer) -> None:
+    def before_backward(self) -> None:
         if isinstance(self.measurement, Unsettled):
             self._capture.note_order()
-        self._capture.restart()
-        if self._detection is not None:
-            self._detection.leave()
-            self._detection.search.restart()
-            if one_pass(trainer):
-                self._detection.close()
-        elif not self._capture.lasting and one_pass(trainer):
-            self._capture.pause()
-
-    @override
-    def after_backward(self, trainer: Trainer) -> None:
-        if self._detection is not None and not one_pass(trainer):
-            self._detection.enter()
-
-    @override
-    def pause(self) -> None:
-        if self._detection is not None:
-            self._detection.close()
-            self._detection = None
-        if not self._capture.lasting:
-            self._capture.pause()
 
     @override
     def end_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         self._capture.offer(outputs)
-        detection = self._detection
-        self.pause()
         with torch.no_grad(), self._clock.updating():
-            if self._undecided:
-                self._decide(trainer, detection, outputs, batch)
+            if isinstance(self.measurement, Unsettled):
+                self._settle(trainer, self._labels(batch))
             if isinstance(self.measurement, Measurement):
                 self._add(self.measurement.monitor, batch)
-        self._capture.clear()
-        self._labels.forget()
         self._batches_since_step += 1
         step, last = trainer.global_step, self._last_step
         self._timeline.advance(step, self._rate, self._steps_per_epoch(trainer))
         if step > last:
             if isinstance(self.measurement, Measurement):
-                self._read_probe(trainer, module, due=self._probing.is_due(step, last))
+                due = self._probing.is_due(step, last)
+                self._probing.read(trainer, module, self.measurement.monitor, self._timeline.now, due=due)
             if step // self._every > last // self._every:
                 self._evaluate(trainer)
             self._batches_since_step = 0
         self._last_step = step
         self._clock.end_step()
 
-    def _read_probe(self, trainer: Trainer, module: LightningModule, *, due: bool) -> None:
-        assert isinstance(self.measurement, Measurement)
-        with self._capture.watching():
-            self._probing.read(trainer, module, self.measurement.monitor, self._timeline.now, due=due)
-
-    def _decide(self, trainer: Trainer, detection: Detection | None, outputs: Any, batch: Any) -> None:
-        """Decide on head and labels on the first batch in which something is trained; what is wrong raises."""
-        told = "the first training batch cannot be used; waiting for another"
-        if batch is None or (detection is not None and detection.empty and not outputs):
-            self.notices.tell(told, "it is None" if batch is None else "the training step returned nothing")
-            return
-        decision = None if detection is None else detection.decide()
-        if detection is not None and decision is not None:
-            match = decision.finding.match
-            assert match is not None
-            self._capture.adopt(decision, repeated=detection.repeated(match))
-            self._follow(decision)
-        elif detection is not None:
-            self._capture.hold(detection.last)
-        if isinstance(self.measurement, Unsettled):
-            self._settle(trainer, self._labels(batch))
-        self._undecided = isinstance(self.measurement, Unsettled)
-
-    def _follow(self, decision: Decision) -> None:
-        """Read the labels where the loss has them, and leave out what it leaves out."""
-        finding = decision.finding
-        if finding.labels is not None and self._arguments.label is None:
-            self._labels.follow(finding.labels, finding.value)
-        if finding.ignore_index is not None and self._arguments.ignore_index == DEFAULT_IGNORED:
-            self._ignored = finding.ignore_index
-        inform(str(decision))
-        for other in decision.others:
-            self.notices.tell(
-                f"this training has several classification losses; followed is the head `{finding.head}`",
-                f"{other} with another `name=` follows another one",
-            )
-
     @override
     def end(self, trainer: Trainer) -> None:
+        self.ended_in = TrainerMark(trainer)
         windows = self.measurement.windows
         sampled = isinstance(self.measurement, Measurement) and self.measurement.monitor.has_samples
         if windows == 0 and (sampled or self._processes.count > 1):
@@ -278,8 +220,12 @@ class Session(Idle):
 
     @override
     def release(self) -> None:
-        self.pause()
         self._capture.detach()
+
+    @override
+    def withdraw(self, trainer: Trainer) -> None:
+        self.release()
+        self._publisher.withdraw(trainer)
 
     def _add(self, monitor: SeparationMonitor, batch: Any) -> None:
         """Add what the head saw of a batch; what cannot be used is counted and told once."""
@@ -288,13 +234,13 @@ class Session(Idle):
             self._skip(monitor, "head_not_called", self._capture.absence)
             return
         try:
-            captured, labels = self._capture.line_up(captured, self._labels(batch))
-            features, logits, target = align(*captured, labels, monitor.num_classes)
+            features, logits, target = align(*captured, self._labels(batch), monitor.num_classes)
         except Exception as error:
             self._skip(monitor, "unusable_labels", str(error))
             return
-        monitor.update(features=features, logits=logits, target=target, time=self._timeline.now)
-        self._probing.add_batch(target)
+        with self.notices.surviving("a batch could not be added"):
+            monitor.update(features=features, logits=logits, target=target, time=self._timeline.now)
+            self._probing.add_batch(target)
 
     def _skip(self, monitor: SeparationMonitor, key: str, detail: str) -> None:
         monitor.skip(key)
@@ -309,40 +255,14 @@ class Session(Idle):
             self.notices.tell(absent, self._capture.absence)
             return
         classes = self._capture.num_classes
-        captured, labels = self._capture.line_up(captured, labels)
         features, logits, _ = align(*captured, labels, classes)
         names = resolve_class_names(self._arguments.class_names, trainer.train_dataloader, classes)
-        monitor = self._resumed(features, logits, names)
-        rules = self._arguments.alerts
-        alarm = Alarm(rules, self._arguments.actions, self._publisher, self.notices)
-        saved = self.state_dict()
-        if monitor is not None:
-            alarm.load_state_dict(saved["alerts"])
-        else:
-            monitor = SeparationMonitor(classes, self._settings(names))
+        chosen = chosen_classes(self._arguments.matrix_classes, names)
+        monitor = SeparationMonitor(classes, replace(self._arguments.monitor, matrix_classes=chosen))
+        if not self._continuity.resume(self.state_dict(), monitor, {"features": features, "logits": logits}):
             monitor.start_step = self._last_step
             self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
-        self.measurement = Measurement(monitor, names, alarm)
-
-    def _resumed(self, features: Tensor, logits: Tensor, names: list[str]) -> SeparationMonitor | None:
-        """A monitor that continues the saved state, if there is one and it belongs to batches like this."""
-        saved = self.state_dict()
-        if not saved:
-            return None
-        monitor = SeparationMonitor(saved["monitor"]["num_classes"], self._settings(names))
-        monitor.load_state_dict(saved["monitor"], features.device)
-        if not monitor.fits(features=features, logits=logits, num_classes=len(names)):
-            self.notices.tell("the saved state belongs to another number of classes or features; starting anew")
-            return None
-        self._timeline.load_state_dict(saved["timeline"])
-        self._probing.load_state_dict(saved["probe"], features.device)
-        if self._processes.rank > 0 and monitor.window is not None:
-            monitor.window.clear()  # its samples count once, on the first process
-        return monitor
-
-    def _settings(self, names: list[str]) -> MonitorSettings:
-        matrix_classes = chosen_classes(self._arguments.matrix_classes, names)
-        return replace(self._arguments.monitor, ignore_index=self._ignored, matrix_classes=matrix_classes)
+        self.measurement = Measurement(monitor, names, self._alarm)
 
     def _learning_rate(self, trainer: Trainer) -> float:
         return learning_rate(trainer) if self._timeline.axis == "lr" else 0.0
@@ -364,7 +284,8 @@ class Session(Idle):
             before = measured.last_record
             record, alerts = measured.close(trainer.global_step)
             self._publisher.window(trainer, record, before)
-            for key in record.skipped:
+            by_an_alert = {"nonfinite_features"} if NonFinite.name in self._alarm.standing() else set()
+            for key in record.skipped.keys() - by_an_alert:
                 self.notices.tell_skipped(key)
         if due_for_figures(measured.windows):
             self._draw(trainer)
@@ -373,11 +294,11 @@ class Session(Idle):
             measured.alarm.act(trainer, alerts, measured.class_names)
 
     def _draw(self, trainer: Trainer) -> None:
-        """Figures of the last window, and the forecast."""
+        """Figures of the last window, and the forecast, where a logger can show them."""
         measured = self.measurement
         if isinstance(measured, Unsettled) or measured.last_record is None:
             return
-        if not (self._arguments.figures and trainer.is_global_zero):
+        if not (self._arguments.figures and trainer.is_global_zero and self._publisher.has_viewers(trainer)):
             return
         record = measured.last_record
         with self.notices.surviving("a figure could not be drawn"), self._clock.drawing():

@@ -1,0 +1,134 @@
+"""What is captured in a training, from which head and labels, and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from le_callback.capture.base import Capture
+from le_callback.capture.detect import Decision, Detection
+from le_callback.capture.head import HeadCapture
+from le_callback.capture.labels import LabelReader
+from le_callback.capture.outputs import OutputsCapture
+from le_callback.capture.slot import Captured
+from le_callback.notices import Notices, inform
+from le_callback.trainer.arguments import Arguments
+from le_callback.trainer.schedule import one_pass
+
+DEFAULT_IGNORED = -100
+
+
+class Capturing:
+    """Captures while a step runs, and in the first one watches the losses to find head and labels.
+
+    Args:
+        arguments: what the user asked for.
+        module: of the training.
+        notices: where the user is told.
+
+    Attributes:
+        capture: of features and logits.
+        labels: reads them in a batch.
+        ignore_index: label that is left out: as given, or as the loss has it.
+        undecided: whether head and labels are to be found in the next step.
+
+    Raises:
+        ValueError: as ``HeadCapture``.
+    """
+
+    def __init__(self, arguments: Arguments, module: LightningModule, notices: Notices) -> None:
+        self._arguments, self._notices = arguments, notices
+        self._detection: Detection | None = None
+        self.capture: Capture
+        if arguments.outputs is None:
+            self.capture = HeadCapture(module, arguments.head, arguments.num_classes, arguments.ignore_index)
+        else:
+            self.capture = OutputsCapture(arguments.outputs, arguments.num_classes)
+        self.labels = LabelReader(arguments.label)
+        self.ignore_index = arguments.ignore_index
+        self.undecided = True
+
+    def begin(self) -> None:
+        """The training starts; hooks in compiled models have to be there before."""
+        if self.capture.lasting:
+            self.capture.attach()
+
+    def begin_batch(self, batch: Any) -> None:
+        """A training batch starts."""
+        self.capture.clear()
+        self.labels.peek(batch)
+        if self.undecided:
+            self._detection = self.capture.detection(batch, self._arguments.label is not None)
+        if self._detection is not None:
+            self._detection.enter()
+        elif not self.capture.lasting:
+            self.capture.attach()
+
+    def before_backward(self, trainer: Trainer) -> None:
+        """A backward pass starts: the forward pass is over, unless the step has several."""
+        if self.undecided:
+            self.capture.note_order()
+        self.capture.restart()
+        if self._detection is not None:
+            self._detection.restart()
+            if one_pass(trainer):
+                self._detection.close()
+        elif not self.capture.lasting and one_pass(trainer):
+            self.capture.pause()
+
+    def after_backward(self, trainer: Trainer) -> None:
+        """A backward pass is over; another forward pass may follow."""
+        if self._detection is not None and not one_pass(trainer):
+            self._detection.enter()
+
+    def pause(self) -> Detection | None:
+        """No training batch runs: the module is as it was. What watched the losses of the step, if that was needed."""
+        detection, self._detection = self._detection, None
+        if detection is not None:
+            detection.close()
+        if not self.capture.lasting:
+            self.capture.pause()
+        return detection
+
+    def decide(self, outputs: Any, batch: Any) -> bool:
+        """End a step; whether head and labels can be settled on it. What is wrong raises."""
+        self.capture.offer(outputs)
+        detection = self.pause()
+        if not self.undecided:
+            return True
+        if batch is None or (detection is not None and detection.empty and not outputs):
+            why = "it is None" if batch is None else "the training step returned nothing"
+            self._notices.tell("the first training batch cannot be used; waiting for another", why)
+            return False
+        decision = None if detection is None else detection.decide()
+        if detection is not None and decision is not None:
+            self.capture.adopt(decision, repeated=detection.repeated(decision))
+            self._follow(decision)
+        elif detection is not None:
+            self.capture.hold(detection.last)
+        return True
+
+    def _follow(self, decision: Decision) -> None:
+        """Read the labels where the loss has them, and leave out what it leaves out."""
+        finding = decision.finding
+        if finding.labels is not None and self._arguments.label is None:
+            self.labels.follow(finding.labels, finding.value)
+        if finding.ignore_index is not None and self.ignore_index == DEFAULT_IGNORED:
+            self.ignore_index = finding.ignore_index
+        inform(str(decision))
+        for other in decision.others:
+            self._notices.tell(
+                f"this training has several classification losses; followed is the head `{finding.head}`",
+                f"{other} with another `name=` follows another one",
+            )
+
+    def samples(self, captured: Captured, batch: Any) -> tuple[Captured, Tensor]:
+        """Features and logits of the rows that have labels, and these labels."""
+        return self.capture.line_up(captured, self.labels(batch))
+
+    def end_batch(self) -> None:
+        """Nothing of a step is held until the next."""
+        self.capture.clear()
+        self.labels.forget()
