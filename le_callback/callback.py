@@ -212,11 +212,11 @@ class LECallback(AnyCallback):
 
     @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        self._session.before_backward(trainer)
+        self._session.capturing.before_backward(trainer)
 
     @override
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._session.after_backward(trainer)
+        self._session.capturing.after_backward(trainer)
 
     @override
     def on_train_batch_end(
@@ -226,7 +226,7 @@ class LECallback(AnyCallback):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._session.pause()
+        self._session.capturing.pause()
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

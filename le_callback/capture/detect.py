@@ -142,9 +142,14 @@ class Detection:
         chosen = [f for f in told if _place(f) == _place(chosen)][-1]  # of the last pass of the step
         return Decision(chosen, self._others(chosen, told[1:]))
 
-    def repeated(self, match: Match) -> bool:
-        """Whether the layer was called several times."""
-        return self.search.times(match) > 1
+    def restart(self) -> None:
+        """A backward pass begins; what comes after is another pass of the step."""
+        self.leave()
+        self.search.restart()
+
+    def repeated(self, decision: Decision) -> bool:
+        """Whether the head was called several times in a pass."""
+        return decision.finding.match is not None and self.search.times(decision.finding.match) > 1
 
     def _usable(self, finding: Finding) -> bool:
         if finding.match is None:

@@ -20,7 +20,21 @@ from le_callback.trainer.schedule import one_pass
 DEFAULT_IGNORED = -100
 
 
-class Capturing:
+class NoCapturing:
+    """Nothing is captured."""
+
+    def before_backward(self, trainer: Trainer) -> None:
+        """A backward pass starts."""
+
+    def after_backward(self, trainer: Trainer) -> None:
+        """A backward pass is over."""
+
+    def pause(self) -> Detection | None:
+        """No training batch runs."""
+        return None
+
+
+class Capturing(NoCapturing):
     """Captures while a step runs, and in the first one watches the losses to find head and labels.
 
     Args:

@@ -63,7 +63,8 @@ class Probing(NoProbing):
 
     def begin(self, trainer: Trainer, module: LightningModule, settle: Callable[[Tensor], None]) -> None:
         """Pass the first batch through the model and ``settle`` the head on its labels; what is wrong raises."""
-        self._probe.prepare(module, self._capture, trainer.train_dataloader, _passing(trainer), settle)
+        with self._capture.watching():
+            self._probe.prepare(module, self._capture, trainer.train_dataloader, _passing(trainer), settle)
 
     def add_batch(self, target: Tensor) -> None:
         """Add the labels (N,) or class weights (N, K) of a batch to the observed step."""
@@ -84,7 +85,8 @@ class Probing(NoProbing):
             observed = probe.observed()
             if observed is not None and processes.count > 1:
                 observed = (processes.sum(observed[0]), observed[1]) if processes.agreed else None
-            statistics = probe.read(module, self._capture, _passing(trainer))
+            with self._capture.watching():
+                statistics = probe.read(module, self._capture, _passing(trainer))
             if observed is not None:
                 monitor.add_step(*observed, {layer: s.mean for layer, s in statistics.items()})
             if due:

@@ -13,11 +13,8 @@ from typing_extensions import override
 
 from le_callback.alerts import NonFinite
 from le_callback.alerts.alert import Alert, describe
-from le_callback.capture.base import Capture
 from le_callback.capture.classes import chosen_classes, resolve_class_names
-from le_callback.capture.head import HeadCapture
-from le_callback.capture.labels import LabelReader, align
-from le_callback.capture.outputs import OutputsCapture
+from le_callback.capture.labels import align
 from le_callback.monitor import SeparationMonitor
 from le_callback.notices import Notices
 from le_callback.probe.probe import Probe
@@ -26,6 +23,7 @@ from le_callback.report.table import summary_table
 from le_callback.report.terminal import terminal_encoding
 from le_callback.trainer.alarm import Alarm
 from le_callback.trainer.arguments import Arguments
+from le_callback.trainer.capturing import Capturing, NoCapturing
 from le_callback.trainer.measurement import Measurement, Unsettled
 from le_callback.trainer.own_cost import Clock
 from le_callback.trainer.probing import NoProbing, Probing
@@ -46,6 +44,7 @@ class Idle:
     def __init__(self, saved: dict[str, Any]) -> None:
         self.measurement: Measurement | Unsettled = Unsettled(saved)
         self.notices = Notices()
+        self.capturing = NoCapturing()
         self.ended_in = TrainerMark()  # the Trainer in which the training came to its end, not to an exception
 
     def left_for(self, trainer: Trainer) -> dict[str, Any]:
@@ -74,11 +73,8 @@ class Idle:
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """The training starts."""
 
-    def begin_batch(self, trainer: Trainer) -> None:
+    def begin_batch(self, trainer: Trainer, batch: Any) -> None:
         """A training batch starts."""
-
-    def before_backward(self) -> None:
-        """A backward pass starts."""
 
     def end_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         """A training batch is over."""
@@ -115,20 +111,15 @@ class Session(Idle):
         self._rate = 0.0
         self._timeline = Timeline(arguments.time_axis)
         self._clock = Clock()
-        self._labels = LabelReader(arguments.label)
         self._publisher = Publisher(self.notices, arguments.name, arguments.tags, arguments.progress_bar)
         self._alarm = Alarm(arguments.alerts, arguments.actions, self._publisher, self.notices)
         self._processes = processes_of(trainer.strategy)
-        self._capture: Capture
-        if arguments.outputs is None:
-            self._capture = HeadCapture(module, arguments.head, arguments.num_classes, arguments.ignore_index)
-        else:
-            self._capture = OutputsCapture(arguments.outputs, arguments.num_classes)
+        self.capturing = self._capturing = Capturing(arguments, module, self.notices)
         self._probing = NoProbing()
         if arguments.probe is not None:
-            probe = Probe(arguments.probe, self._labels, arguments.probe_forward, arguments.ignore_index)
+            probe = Probe(arguments.probe, self._capturing.labels, arguments.probe_forward, arguments.ignore_index)
             every = arguments.probe_every_n_steps or self._every
-            self._probing = Probing(probe, every, self._capture, self._processes, self.notices, self._clock)
+            self._probing = Probing(probe, every, self._capturing.capture, self._processes, self.notices, self._clock)
         self._continuity = Continuity(self._alarm, self._probing, self._timeline, self._processes, self.notices)
 
     @override
@@ -164,7 +155,7 @@ class Session(Idle):
     @override
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Hook the model; with a probe, read it before the first step. What is wrong with it raises."""
-        self._capture.attach()
+        self._capturing.begin()
         if self._arguments.reset_compiler:
             torch.compiler.reset()
         self._probing.begin(trainer, module, partial(self._settle, trainer))
@@ -176,24 +167,20 @@ class Session(Idle):
             self._publisher.expect(trainer, self._arguments.monitor, self._alarm.standing())
 
     @override
-    def begin_batch(self, trainer: Trainer) -> None:
-        self._capture.clear()
+    def begin_batch(self, trainer: Trainer, batch: Any) -> None:
+        self._capturing.begin_batch(batch)
         self._clock.start_step()
         self._rate = self._learning_rate(trainer)
 
     @override
-    def before_backward(self) -> None:
-        if isinstance(self.measurement, Unsettled):
-            self._capture.note_order()
-
-    @override
     def end_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
-        self._capture.offer(outputs)
         with torch.no_grad(), self._clock.updating():
-            if isinstance(self.measurement, Unsettled):
-                self._settle(trainer, self._labels(batch))
+            if self._capturing.decide(outputs, batch) and isinstance(self.measurement, Unsettled):
+                self._settle(trainer, self._capturing.labels(batch))
             if isinstance(self.measurement, Measurement):
+                self._capturing.undecided = False
                 self._add(self.measurement.monitor, batch)
+        self._capturing.end_batch()
         self._batches_since_step += 1
         step, last = trainer.global_step, self._last_step
         self._timeline.advance(step, self._rate, self._steps_per_epoch(trainer))
@@ -220,7 +207,8 @@ class Session(Idle):
 
     @override
     def release(self) -> None:
-        self._capture.detach()
+        self._capturing.pause()
+        self._capturing.capture.detach()
 
     @override
     def withdraw(self, trainer: Trainer) -> None:
@@ -229,12 +217,13 @@ class Session(Idle):
 
     def _add(self, monitor: SeparationMonitor, batch: Any) -> None:
         """Add what the head saw of a batch; what cannot be used is counted and told once."""
-        captured = self._capture.take()
+        captured = self._capturing.capture.take()
         if captured is None:
-            self._skip(monitor, "head_not_called", self._capture.absence)
+            self._skip(monitor, "head_not_called", self._capturing.capture.absence)
             return
         try:
-            features, logits, target = align(*captured, self._labels(batch), monitor.num_classes)
+            captured, labels = self._capturing.samples(captured, batch)
+            features, logits, target = align(*captured, labels, monitor.num_classes)
         except Exception as error:
             self._skip(monitor, "unusable_labels", str(error))
             return
@@ -248,17 +237,22 @@ class Session(Idle):
 
     def _settle(self, trainer: Trainer, labels: Tensor) -> None:
         """Decide on head and classes on the first batch in which the head is called; what is wrong raises."""
-        found = self._capture.settle(labels)
-        captured = self._capture.take()
+        capture = self._capturing.capture
+        found = capture.settle(labels)
+        captured = capture.take()
         if found is None or captured is None:
             absent = "the classifier head was not called in the first training batch, so nothing is measured"
-            self.notices.tell(absent, self._capture.absence)
+            self.notices.tell(absent, capture.absence)
             return
-        classes = self._capture.num_classes
+        classes = capture.num_classes
+        captured, labels = capture.line_up(captured, labels)
         features, logits, _ = align(*captured, labels, classes)
         names = resolve_class_names(self._arguments.class_names, trainer.train_dataloader, classes)
         chosen = chosen_classes(self._arguments.matrix_classes, names)
-        monitor = SeparationMonitor(classes, replace(self._arguments.monitor, matrix_classes=chosen))
+        ignored = self._capturing.ignore_index
+        monitor = SeparationMonitor(
+            classes, replace(self._arguments.monitor, matrix_classes=chosen, ignore_index=ignored)
+        )
         if not self._continuity.resume(self.state_dict(), monitor, {"features": features, "logits": logits}):
             monitor.start_step = self._last_step
             self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
