@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,25 +11,26 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from le_callback.alerts import NonFinite
 from le_callback.alerts.alert import Alert, describe
 from le_callback.capture.base import Capture
 from le_callback.capture.classes import chosen_classes, resolve_class_names
 from le_callback.capture.head import HeadCapture
 from le_callback.capture.labels import LabelReader, align
 from le_callback.capture.outputs import OutputsCapture
-from le_callback.moments.window import ClassWindow
-from le_callback.monitor import MonitorSettings, SeparationMonitor
+from le_callback.monitor import SeparationMonitor
 from le_callback.notices import Notices
 from le_callback.probe.probe import Probe
 from le_callback.report.publisher import Publisher
 from le_callback.report.table import summary_table
+from le_callback.report.terminal import terminal_encoding
 from le_callback.trainer.alarm import Alarm
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.measurement import Measurement, Unsettled
 from le_callback.trainer.own_cost import Clock
 from le_callback.trainer.probing import NoProbing, Probing
 from le_callback.trainer.processes import processes_of
-from le_callback.trainer.resuming import VERSION, TrainerMark, resume
+from le_callback.trainer.resuming import Continuity, TrainerMark
 from le_callback.trainer.schedule import due_for_figures, learning_rate, log_steps, steps_per_epoch
 from le_callback.trainer.timeline import Timeline
 from le_callback.trajectory import Trajectory
@@ -60,8 +60,15 @@ class Idle:
         """The class means of all windows; None before the first training batch."""
         return None
 
-    def table(self) -> str:
-        """The table of the last window; empty before the first."""
+    def table(self, encoding: str | None = None) -> str:
+        """The table of the last window as an encoding can show it; empty before the first."""
+        return ""
+
+    def closing_table(self, trainer: Trainer) -> str:
+        """The table that a fit of this Trainer ends with, as the terminal can show it; empty where there is none."""
+        if self.ended_in.is_of(trainer) and trainer.is_global_zero:
+            with self.notices.surviving("the table could not be made"):
+                return self.table(terminal_encoding())
         return ""
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
@@ -122,6 +129,7 @@ class Session(Idle):
             probe = Probe(arguments.probe, self._labels, arguments.probe_forward, arguments.ignore_index)
             every = arguments.probe_every_n_steps or self._every
             self._probing = Probing(probe, every, self._capture, self._processes, self.notices, self._clock)
+        self._continuity = Continuity(self._alarm, self._probing, self._timeline, self._processes, self.notices)
 
     @override
     def left_for(self, trainer: Trainer) -> dict[str, Any]:
@@ -135,17 +143,8 @@ class Session(Idle):
         if isinstance(measured, Unsettled):
             return measured.saved
         with self.notices.surviving("the state could not be saved"):
-            return self._state(measured.monitor)
+            return self._continuity.state(measured.monitor)
         return {}
-
-    def _state(self, monitor: SeparationMonitor) -> dict[str, Any]:
-        return {
-            "version": VERSION,
-            "monitor": monitor.state_dict(),
-            "alerts": self._alarm.state_dict(),
-            "probe": self._probing.state_dict(),
-            "timeline": self._timeline.state_dict(),
-        }
 
     @override
     def trajectory(self) -> Trajectory | None:
@@ -153,13 +152,13 @@ class Session(Idle):
         return None if isinstance(measured, Unsettled) else measured.trajectory(self._timeline.unit)
 
     @override
-    def table(self) -> str:
+    def table(self, encoding: str | None = None) -> str:
         measured = self.measurement
         if isinstance(measured, Unsettled) or measured.last_record is None:
             return ""
         alerts = [describe(alert, measured.class_names) for alert in measured.alarm.raised]
         cost, forecast = self._clock.cost(), measured.forecast.sentence()
-        table = summary_table(measured.last_record, measured.class_names, cost, alerts, forecast)
+        table = summary_table(measured.last_record, measured.class_names, cost, alerts, forecast, encoding)
         return f"{self._arguments.name}: {table}" if self._arguments.name else table
 
     @override
@@ -173,7 +172,8 @@ class Session(Idle):
             monitor = self.measurement.monitor
             due = monitor.start_step == trainer.global_step == 0
             self._probing.read(trainer, module, monitor, self._timeline.now, due=due)
-        self._expect(trainer)
+        with self.notices.surviving("the tags could not be announced"):
+            self._publisher.expect(trainer, self._arguments.monitor, self._alarm.standing())
 
     @override
     def begin_batch(self, trainer: Trainer) -> None:
@@ -227,13 +227,6 @@ class Session(Idle):
         self.release()
         self._publisher.withdraw(trainer)
 
-    def _expect(self, trainer: Trainer) -> None:
-        """Let monitors of the Trainer find every tag from now on; which there are does not depend on the classes."""
-        settings = replace(self._arguments.monitor, matrix_classes=None)
-        with torch.no_grad(), self.notices.surviving("the tags could not be announced"):
-            record = SeparationMonitor(2, settings).close(0)
-            self._publisher.expect(trainer, replace(record, alerts=self._alarm.standing()))
-
     def _add(self, monitor: SeparationMonitor, batch: Any) -> None:
         """Add what the head saw of a batch; what cannot be used is counted and told once."""
         captured = self._capture.take()
@@ -245,8 +238,9 @@ class Session(Idle):
         except Exception as error:
             self._skip(monitor, "unusable_labels", str(error))
             return
-        monitor.update(features=features, logits=logits, target=target, time=self._timeline.now)
-        self._probing.add_batch(target)
+        with self.notices.surviving("a batch could not be added"):
+            monitor.update(features=features, logits=logits, target=target, time=self._timeline.now)
+            self._probing.add_batch(target)
 
     def _skip(self, monitor: SeparationMonitor, key: str, detail: str) -> None:
         monitor.skip(key)
@@ -263,33 +257,12 @@ class Session(Idle):
         classes = self._capture.num_classes
         features, logits, _ = align(*captured, labels, classes)
         names = resolve_class_names(self._arguments.class_names, trainer.train_dataloader, classes)
-        monitor = SeparationMonitor(classes, self._settings(names))
-        if not self._resumed(monitor, features, logits):
+        chosen = chosen_classes(self._arguments.matrix_classes, names)
+        monitor = SeparationMonitor(classes, replace(self._arguments.monitor, matrix_classes=chosen))
+        if not self._continuity.resume(self.state_dict(), monitor, {"features": features, "logits": logits}):
             monitor.start_step = self._last_step
             self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
         self.measurement = Measurement(monitor, names, self._alarm)
-
-    def _resumed(self, monitor: SeparationMonitor, features: Tensor, logits: Tensor) -> bool:
-        """Continue the saved state, if there is one and it belongs to batches like this; else it is told why not."""
-        saved, device = self.state_dict(), features.device
-        if not saved:
-            return False
-        loads: dict[str, Callable[[Any], None]] = {
-            "monitor": lambda state: monitor.load_state_dict(state, device),
-            "alerts": self._alarm.load_state_dict,
-            "probe": lambda state: self._probing.load_state_dict(state, device),
-            "timeline": self._timeline.load_state_dict,
-        }
-        now = {"features": features, "logits": logits}
-        why = resume(saved, self._state(monitor), loads, lambda: _other_widths(monitor.window, now))
-        if why:
-            self.notices.tell("the saved state is not continued, everything starts anew", why)
-        elif self._processes.rank > 0 and monitor.window is not None:
-            monitor.window.clear()  # its samples count once, on the first process
-        return not why
-
-    def _settings(self, names: list[str]) -> MonitorSettings:
-        return replace(self._arguments.monitor, matrix_classes=chosen_classes(self._arguments.matrix_classes, names))
 
     def _learning_rate(self, trainer: Trainer) -> float:
         return learning_rate(trainer) if self._timeline.axis == "lr" else 0.0
@@ -311,7 +284,8 @@ class Session(Idle):
             before = measured.last_record
             record, alerts = measured.close(trainer.global_step)
             self._publisher.window(trainer, record, before)
-            for key in record.skipped:
+            by_an_alert = {"nonfinite_features"} if NonFinite.name in self._alarm.standing() else set()
+            for key in record.skipped.keys() - by_an_alert:
                 self.notices.tell_skipped(key)
         if due_for_figures(measured.windows):
             self._draw(trainer)
@@ -320,11 +294,11 @@ class Session(Idle):
             measured.alarm.act(trainer, alerts, measured.class_names)
 
     def _draw(self, trainer: Trainer) -> None:
-        """Figures of the last window, and the forecast."""
+        """Figures of the last window, and the forecast, where a logger can show them."""
         measured = self.measurement
         if isinstance(measured, Unsettled) or measured.last_record is None:
             return
-        if not (self._arguments.figures and trainer.is_global_zero):
+        if not (self._arguments.figures and trainer.is_global_zero and self._publisher.has_viewers(trainer)):
             return
         record = measured.last_record
         with self.notices.surviving("a figure could not be drawn"), self._clock.drawing():
@@ -334,11 +308,3 @@ class Session(Idle):
             if due_for_figures(measured.windows):
                 measured.forecast.renew(trajectory, measured.windows)
             self._publisher.forecast(trainer, measured.forecast, trajectory, record.step)
-
-
-def _other_widths(window: ClassWindow | None, batch: Mapping[str, Tensor]) -> str:
-    """What in a window is of another width than in a batch, by source."""
-    if window is None or window.accepts(batch):
-        return ""
-    widths = {name: (moments.reference.shape[1], batch[name].shape[1]) for name, moments in window.moments.items()}
-    return ", ".join(f"its {name} are {old} wide, here {new}" for name, (old, new) in widths.items() if old != new)
