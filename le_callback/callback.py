@@ -234,8 +234,7 @@ class LECallback(AnyCallback):
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        ended = self._session.ended_in.is_of(trainer)
-        if self.arguments.summary and trainer.is_global_zero and ended and (table := self.summary_table()):
+        if self.arguments.summary and (table := self._session.closing_table(trainer)):
             show(f"\n{table}\n")
 
     @override

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.notices import Notices
 from le_callback.records import WindowRecord
 from le_callback.report.fan_chart import fan_chart
@@ -42,12 +44,20 @@ class Publisher:
         self._progress_bar = progress_bar
         self._expected: dict[str, Tensor] = {}
 
-    def expect(self, trainer: Trainer, record: WindowRecord) -> None:
-        """Put the tags of a record without samples into ``trainer.callback_metrics``, NaN until a window has closed.
+    def expect(self, trainer: Trainer, settings: MonitorSettings, alerts: Mapping[str, bool]) -> None:
+        """Put every tag into ``trainer.callback_metrics``, NaN until a window has closed: monitors may look before.
 
-        Monitors may then look before the first window. What is there already stays.
+        Which tags there are does not depend on the classes. What is there already stays.
+
+        Args:
+            trainer: of the training.
+            settings: of its monitor.
+            alerts: rules that are asked.
         """
-        self._expected = {f"{self.prefix}{tag}": torch.tensor(math.nan) for tag in scalars(record)}
+        record = SeparationMonitor(2, replace(settings, matrix_classes=None)).close(0)
+        self._expected = {
+            f"{self.prefix}{tag}": torch.tensor(math.nan) for tag in scalars(replace(record, alerts=alerts))
+        }
         for tag, unknown in self._expected.items():
             trainer.callback_metrics.setdefault(tag, unknown)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from le_callback.forecast.bands import Forecast, clock
 from le_callback.forecast.inputs import MAX_CLASSES
 from le_callback.similarity import IModel
@@ -40,14 +42,30 @@ class RunningForecast:
         return True
 
     def sentence(self) -> str:
-        """What the latest forecast says of separation; empty where there is none."""
-        if self.latest is None:
+        """What the latest forecast says of the worst pair; empty where there is none."""
+        found = self.latest
+        if found is None:
             return ""
-        made = f"made at {self.latest.time_unit} {clock(self._made_at)}"
-        if self.latest.status:
-            return f"{made}: none, {self.latest.status}"
-        level = self.latest.separation.level
-        return f"{made}: worst pair's gap reaches {level:g} × the deviation: {self.latest.separation.status}"
+        made = f"made at {found.time_unit} {clock(self._made_at)}"
+        return f"{made}: {f'none, {found.status}' if found.status else _outlook(found)}"
+
+
+def _outlook(found: Forecast) -> str:
+    """When the gap of the worst pair is as large as its deviation, in words."""
+    separation, unit = found.separation, found.time_unit
+    level = "one deviation" if separation.level == 1 else f"{separation.level:g} deviations"
+    goal = f"a gap of {level}"
+    if math.isnan(separation.chance):
+        return f"whether the worst pair reaches {goal} is {separation.status}"
+    if separation.median <= found.made_at:
+        return f"the worst pair reached {goal} at {unit} {clock(separation.median)}"
+    end = clock(float(found.times[-1]))
+    if math.isinf(separation.median):
+        share = f"{separation.chance:.0%} of the simulated futures do before {unit} {end}"
+        return f"the worst pair is not expected to reach {goal}: {share}"
+    high = f"beyond {end}" if math.isinf(separation.high) else clock(separation.high)
+    between = f"{found.confidence:.0%} of the simulated futures: {clock(separation.low)} to {high}"
+    return f"the worst pair is expected to reach {goal} at {unit} {clock(separation.median)} ({between})"
 
 
 def primary_source(trajectory: Trajectory) -> str | None:

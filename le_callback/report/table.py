@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,12 @@ from le_callback.elasticity.window_coefficients import WindowCoefficients
 from le_callback.notices import SKIPPED
 from le_callback.records import WindowRecord
 from le_callback.report.tags import COEFFICIENTS, GROUPS, STEP_RESPONSE
+from le_callback.report.terminal import spelled
 from le_callback.values import Estimate, Tag
+
+_MOST_ALERTS = 5
+_LONGEST_NAME = 24
+_Block = str | list[list[str]]  # a line, or rows of cells
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class OwnCost:
     Attributes:
         steps: training steps.
         update_seconds, window_seconds, figure_seconds, probe_seconds: for updates, windows, figures and the probe.
-        training_seconds: all training steps, those of the callback included.
+        training_seconds: all training steps, and what the callback did before, between and after them.
     """
 
     steps: int
@@ -39,11 +44,11 @@ class OwnCost:
 
     def __str__(self) -> str:
         probe = f", {1e3 * self.probe_seconds / self.steps:.2f} ms for the probe" if self.probe_seconds else ""
+        share = "" if math.isnan(self.share) else f", {self.share:.1%} of the training step"
         figures = f", and {self.figure_seconds:.1f} s in all for figures" if self.figure_seconds else ""
         return (
             f"{1e3 * self.update_seconds / self.steps:.2f} ms a step and"
-            f" {1e3 * self.window_seconds / self.steps:.2f} ms for windows{probe}, {self.share:.1%} of the training"
-            f" step{figures}"
+            f" {1e3 * self.window_seconds / self.steps:.2f} ms for windows{probe}{share}{figures}"
         )
 
 
@@ -53,6 +58,7 @@ def summary_table(
     cost: OwnCost | None = None,
     alerts: Sequence[str] = (),
     forecast: str = "",
+    encoding: str | None = None,
 ) -> str:
     """What the last window says about local elasticity, geometry and separability, as text.
 
@@ -62,13 +68,14 @@ def summary_table(
         cost: own time.
         alerts: those raised so far.
         forecast: sentence of the latest forecast.
+        encoding: of what shows the table; symbols that it lacks are spelled out. None: it has all.
 
     >>> from le_callback.monitor import SeparationMonitor
     >>> print(summary_table(SeparationMonitor(num_classes=2).close(step=9), ["cat", "dog"]).splitlines()[0])
     Local elasticity and separability, 2 classes, window of steps 1 to 9 (0 samples)
     """
     start, end = record.window
-    lines = [
+    lines: list[_Block] = [
         f"Local elasticity and separability, {len(class_names)} classes, window of steps {start + 1} to {end}"
         f" ({record.samples:,.0f} samples)",
         "",
@@ -82,15 +89,17 @@ def summary_table(
         lines.append(f"Verdict: {record.regime.name}. {_sentence(record.regime.reason)}")
     if forecast:
         lines.append(f"Forecast {forecast}")
-    lines += [f"Alert: {text}" for text in alerts]
+    if len(alerts) > _MOST_ALERTS:
+        lines.append(f"{len(alerts) - _MOST_ALERTS} earlier alerts, and")
+    lines += [f"Alert: {text}" for text in alerts[-_MOST_ALERTS:]]
     if record.missing_classes:
-        names = ", ".join(class_names[k] for k in record.missing_classes[:8])
+        names = ", ".join(_short(class_names[k]) for k in record.missing_classes[:8])
         more = len(record.missing_classes) - 8
         lines.append(f"No samples in this window: {names}{f' and {more} more' if more > 0 else ''}")
     lines += [f"Skipped {count:,} {SKIPPED[key]}" for key, count in record.skipped.items()]
     if cost is not None and cost.steps:
         lines.append(f"Own time: {cost}")
-    return "\n".join(lines)
+    return "\n".join(_laid_out(lines, encoding))
 
 
 def _sentence(text: str) -> str:
@@ -98,28 +107,28 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] if text[:1].isascii() else text
 
 
-def _coefficient_rows(coefficients: Mapping[str, WindowCoefficients], unit: str) -> list[str]:
+def _coefficient_rows(coefficients: Mapping[str, WindowCoefficients], unit: str) -> list[_Block]:
     if not coefficients:
         return []
     values = coefficients.values()
     rows = [["", *coefficients], *_tag_rows(COEFFICIENTS.tags, list(values), unit=unit)]
     rows.append(["reference time of A, B", *(_time(c.reference_time, unit) for c in values)])
     rows.append(["reference time of γ", *(_time(c.gamma_reference_time, unit) for c in values)])
-    return [*_columns(rows), *(f"{name}: {c.status}" for name, c in coefficients.items() if c.status != "ok"), ""]
+    return [rows, *(f"{name}: {c.status}" for name, c in coefficients.items() if c.status != "ok"), ""]
 
 
 def _model_name(c: WindowCoefficients) -> str:
     return f"{c.model}-model, {'probe ' if c.source.probe else ''}{c.source.layer}"
 
 
-def _response_rows(record: WindowRecord) -> list[str]:
+def _response_rows(record: WindowRecord) -> list[_Block]:
     if not record.step_response:
         return []
     rows = _tag_rows(STEP_RESPONSE.tags, list(record.step_response.values()), unit=record.time_unit)
-    return [*_columns([["", *record.step_response], *rows]), ""]
+    return [[["", *record.step_response], *rows], ""]
 
 
-def _geometry_rows(record: WindowRecord, class_names: Sequence[str]) -> list[str]:
+def _geometry_rows(record: WindowRecord, class_names: Sequence[str]) -> list[_Block]:
     layers = list(record.etf)
     if not layers:
         return ["No two classes with samples in this window: no angles, no separability."]
@@ -130,7 +139,7 @@ def _geometry_rows(record: WindowRecord, class_names: Sequence[str]) -> list[str
         if set(layers) <= subjects.keys() and group is not STEP_RESPONSE:
             rows += _tag_rows(group.tags, [subjects[layer] for layer in layers], class_names, ideal=ideal)
     few = [f"{k}: too few dimensions for a simplex ETF of all classes" for k in layers if not record.etf[k].attainable]
-    return [*_columns(rows), *few]
+    return [rows, *few]
 
 
 def _tag_rows(
@@ -152,12 +161,21 @@ def _cell(tag: Tag, subject: Any, class_names: Sequence[str]) -> str:
     if tag.classes is None:
         return text
     classes = None if subject is None else tag.classes(subject)
-    return f"{text}  {' / '.join(class_names[k] for k in classes or ())}"
+    return f"{text}  {' / '.join(_short(class_names[k]) for k in classes or ())}"
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _short(name: str) -> str:
+    """A class name that leaves room for the others of its row."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _laid_out(blocks: Sequence[_Block], encoding: str | None) -> Iterator[str]:
+    """The lines of a page: texts as they are, rows of cells in columns."""
+    for block in blocks:
+        rows = [[spelled(cell, encoding) for cell in row] for row in ([[block]] if isinstance(block, str) else block)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _number(value: float) -> str:

@@ -73,7 +73,9 @@ class Alarm:
 
     def add(self, record: WindowRecord) -> list[Alert]:
         """The alerts that are new with this record."""
-        new = self.book.add(record)
+        new: list[Alert] = []
+        with self._notices.surviving("an alert rule gave something else than an alert"):
+            new = self.book.add(record)
         for name, error in self.book.failures.items():
             self._notices.tell(f"the alert rule {name} failed and is left out", error)
         self.raised += new

@@ -27,6 +27,7 @@ class Clock:
         if self._step_began is not None:
             self._training += time.perf_counter() - self._step_began
             self._steps += 1
+            self._step_began = None
 
     def updating(self) -> AbstractContextManager[None]:
         """Times the update of one step."""
@@ -50,7 +51,10 @@ class Clock:
         try:
             yield
         finally:
-            self._seconds[part] += time.perf_counter() - began
+            seconds = time.perf_counter() - began
+            self._seconds[part] += seconds
+            if self._step_began is None:  # before, between or after the steps, as at the end of a run
+                self._training += seconds
 
     def cost(self) -> OwnCost:
         """The totals so far."""

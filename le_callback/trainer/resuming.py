@@ -6,6 +6,16 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor
+
+from le_callback.moments.window import ClassWindow
+from le_callback.monitor import SeparationMonitor
+from le_callback.notices import Notices
+from le_callback.trainer.alarm import Alarm
+from le_callback.trainer.probing import NoProbing
+from le_callback.trainer.processes import OneProcess
+from le_callback.trainer.timeline import Timeline
+
 VERSION = 1
 """Of the layout of the state in checkpoints; another number is not continued."""
 
@@ -63,6 +73,58 @@ def resume(
         for part, load in loads.items():
             load(fresh[part])
     return why
+
+
+class Continuity:
+    """What of a training goes into checkpoints beside its monitor, and how it comes back.
+
+    Args:
+        alarm, probing, timeline: of the training.
+        processes: those of the training.
+        notices: where it is told that a state does not fit.
+    """
+
+    def __init__(
+        self, alarm: Alarm, probing: NoProbing, timeline: Timeline, processes: OneProcess, notices: Notices
+    ) -> None:
+        self._alarm, self._probing, self._timeline = alarm, probing, timeline
+        self._processes, self._notices = processes, notices
+
+    def state(self, monitor: SeparationMonitor) -> dict[str, Any]:
+        """Tensors and plain values."""
+        return {
+            "version": VERSION,
+            "monitor": monitor.state_dict(),
+            "alerts": self._alarm.state_dict(),
+            "probe": self._probing.state_dict(),
+            "timeline": self._timeline.state_dict(),
+        }
+
+    def resume(self, saved: Any, monitor: SeparationMonitor, batch: Mapping[str, Tensor]) -> bool:
+        """Continue the saved state, if there is one and it belongs to batches like this; else it is told why not."""
+        if not saved:
+            return False
+        device = batch["features"].device
+        loads: dict[str, Callable[[Any], None]] = {
+            "monitor": lambda state: monitor.load_state_dict(state, device),
+            "alerts": self._alarm.load_state_dict,
+            "probe": lambda state: self._probing.load_state_dict(state, device),
+            "timeline": self._timeline.load_state_dict,
+        }
+        why = resume(saved, self.state(monitor), loads, lambda: _other_widths(monitor.window, batch))
+        if why:
+            self._notices.tell("the saved state is not continued, everything starts anew", why)
+        elif self._processes.rank > 0 and monitor.window is not None:
+            monitor.window.clear()  # its samples count once, on the first process
+        return not why
+
+
+def _other_widths(window: ClassWindow | None, batch: Mapping[str, Tensor]) -> str:
+    """What in a window is of another width than in a batch, by source."""
+    if window is None or window.accepts(batch):
+        return ""
+    widths = {name: (moments.reference.shape[1], batch[name].shape[1]) for name, moments in window.moments.items()}
+    return ", ".join(f"its {name} are {old} wide, here {new}" for name, (old, new) in widths.items() if old != new)
 
 
 def _mismatch(saved: Any, fresh: Mapping[str, Any]) -> str:

@@ -1,14 +1,19 @@
 """The forecast in a running training: when it is made, from what, and where it is told."""
 
+import math
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trainings import Classifier, blobs, loader, trainer
+from trainings import Classifier, MemoryLogger, blobs, loader, trainer
 
-from le_callback import IModel, LECallback
+from le_callback import DiagnosticWarning, IModel, LECallback
 from le_callback.forecast import forecast
+from le_callback.forecast.bands import SeparationTime
 from le_callback.recorder import SourceTrajectory
 from le_callback.report.running_forecast import RunningForecast
 from le_callback.trajectory import Trajectory
@@ -65,7 +70,7 @@ def test_told_in_tensorboard_and_in_the_table(run):
     assert [e.step for e in events.Images("le/forecast_checked")] == [128, 140]
     texts = [e.tensor_proto.string_val[0].decode() for e in events.Tensors("separation/forecast/text_summary")]
     assert texts[-1] == callback._session.measurement.forecast.sentence()
-    assert texts[-1].startswith("made at step 128: worst pair's gap")
+    assert texts[-1].startswith("made at step 128: the worst pair ")
     assert f"Forecast {texts[-1]}" in callback.summary_table()
 
 
@@ -95,10 +100,65 @@ def test_why_there_is_none_is_said():
     assert outlook.latest.status.startswith("only 0 readings")
 
 
-def test_a_new_head_starts_a_new_outlook():
+def separated(median, low, high, chance, status=""):
+    """A forecast made at step 100 up to step 400, with this separation time."""
+    means = np.ones((5, 2, 1)) * np.arange(1.0, 3.0)[:, None]
+    blank = forecast(means, np.arange(1.0, 6.0), model="I", generator=torch.Generator())
+    separation = SeparationTime(1.0, low, median, high, chance, status)
+    return replace(blank, made_at=100.0, times=np.linspace(100.0, 400.0, 4), separation=separation, status="")
+
+
+@pytest.mark.parametrize(
+    ("separation", "expected"),
+    [
+        ((80.0, 80.0, 80.0, 1.0), "the worst pair reached a gap of one deviation at step 80"),
+        (
+            (250.0, 200.0, 310.0, 0.99),
+            "the worst pair is expected to reach a gap of one deviation at step 250 (90% of the simulated futures:"
+            " 200 to 310)",
+        ),
+        (
+            (250.0, 200.0, math.inf, 0.8),
+            "the worst pair is expected to reach a gap of one deviation at step 250 (90% of the simulated futures:"
+            " 200 to beyond 400)",
+        ),
+        (
+            (math.inf, math.inf, math.inf, 0.03),
+            "the worst pair is not expected to reach a gap of one deviation: 3% of the simulated futures do before"
+            " step 400",
+        ),
+        (
+            (math.nan, math.nan, math.nan, math.nan, "not known: no variance"),
+            "whether the worst pair reaches a gap of one deviation is not known: no variance",
+        ),
+    ],
+)
+def test_the_sentence_is_in_plain_words(separation, expected):
+    outlook = RunningForecast()
+    outlook.latest, outlook._made_at = separated(*separation), 100.0
+    assert outlook.sentence() == f"made at step 100: {expected}"
+
+
+def test_a_new_head_starts_a_new_outlook(tmp_path):
     callback = LECallback(every_n_steps=2)
-    trainer(callback, max_steps=40, max_epochs=-1).fit(Classifier(), loader())
+    logger = TensorBoardLogger(tmp_path)
+    trainer(callback, logger=logger, max_steps=40, max_epochs=-1).fit(Classifier(), loader())
     assert callback._session.measurement.forecast.latest is not None
-    trainer(callback, max_steps=4, max_epochs=-1).fit(Classifier(classes=4), loader(classes=4))
+    trainer(callback, logger=logger, max_steps=4, max_epochs=-1).fit(Classifier(classes=4), loader(classes=4))
     assert callback._session.measurement.forecast.latest is None
+    assert "Forecast" not in callback.summary_table()
+
+
+@pytest.mark.parametrize("logger", [False, MemoryLogger()])
+def test_nothing_is_forecast_or_drawn_where_no_logger_could_show_it(monkeypatch, logger):
+    def unwanted(*args, **kwargs):
+        raise AssertionError("nobody asked")
+
+    for name in ("forecast.bands.forecast", "trajectory.forecast", "report.publisher.cosine_figure"):
+        monkeypatch.setattr(f"le_callback.{name}", unwanted)
+    callback = LECallback(every_n_steps=2, summary=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DiagnosticWarning)
+        trainer(callback, logger=logger, max_steps=40, max_epochs=-1).fit(Classifier(), loader())
+    assert callback.monitor.windows == 20
     assert "Forecast" not in callback.summary_table()

@@ -1,12 +1,17 @@
 """The table at the end: each cell holds what its row says."""
 
 import math
+import re
 
 import pytest
 from distinct import distinct_record
+from lightning.pytorch.loggers import TensorBoardLogger
+from trainings import Classifier, loader, trainer
 
+from le_callback import LECallback
 from le_callback.measures import EtfAngles
 from le_callback.report.table import OwnCost, summary_table
+from le_callback.trainer.own_cost import Clock
 from le_callback.values import Estimate
 
 NAMES = ["ant", "bee", "cow"]
@@ -114,6 +119,75 @@ def test_too_few_dimensions_are_said():
     assert "features: too few" not in table
 
 
+def test_at_a_hundred_classes_the_table_stays_a_screen():
+    names = [f"class number {k} of a hundred with a long name" for k in range(100)]
+    alerts = [f"PairMerging at step {step}: …" for step in range(60)]
+    record = distinct_record(missing_classes=tuple(range(7, 97)))
+    lines = summary_table(record, names, OwnCost(9, 1, 1, 0, 0, 9), alerts, "made at step 8: none").splitlines()
+    assert len(lines) <= 50
+    assert [line for line in lines if line.startswith("Alert")] == [f"Alert: {text}" for text in alerts[-5:]]
+    assert "55 earlier alerts, and" in lines
+    (row,) = [line for line in lines if line.startswith("smallest angle")]
+    assert "class number 0 of a hun… / class number 1 of a hun…" in row
+    assert max(map(len, lines)) < 240
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "cp437", "no-such-encoding"])
+def test_symbols_that_cannot_be_shown_are_spelled_and_columns_stay(encoding):
+    whole = summary_table(distinct_record(), NAMES).splitlines()
+    lines = summary_table(distinct_record(), NAMES, encoding=encoding).splitlines()
+    "\n".join(lines).encode("ascii")
+    assert len(lines) == len(whole)
+    assert cells("\n".join(lines).split("\n\n")[1], "gamma = alpha - beta  per step")[0] == "1.01e+03"
+    assert cells("\n".join(lines), "ETF angle (ideal 120.0 deg)") == ["11.0", "deg", "21.0", "deg"]
+    head = lines.index(next(line for line in lines if "I-model" in line))
+    column = lines[head].index("L-model")
+    for line in lines[head + 1 : head + 10]:
+        assert line[column - 1] == " "
+        assert line[column] != " "
+
+
+def test_an_encoding_that_has_all_symbols_gets_them():
+    assert summary_table(distinct_record(), NAMES, encoding="utf-8") == summary_table(distinct_record(), NAMES)
+
+
 def test_share_leaves_figures_out():
     assert OwnCost(10, 1.0, 1.0, 5.0, 0.5, 30.0).share == pytest.approx(0.1)
     assert math.isnan(OwnCost(10, 1.0, 1.0, 30.0, 0.5, 30.0).share)
+    assert "nan" not in str(OwnCost(10, 1.0, 1.0, 30.0, 0.5, 30.0))
+
+
+def test_share_of_what_is_done_outside_of_the_steps(monkeypatch):
+    """A probe before the first step, windows and figures after the last: none is more than the whole."""
+    now = [0.0]
+    monkeypatch.setattr("le_callback.trainer.own_cost.time.perf_counter", lambda: now[0])
+    clock = Clock()
+
+    def passing(seconds):
+        now[0] += seconds
+
+    with clock.probing():
+        passing(1.0)
+    for _ in range(2):
+        clock.start_step()
+        passing(3.0)
+        with clock.updating():
+            passing(1.0)
+        clock.end_step()
+        passing(50.0)  # of the Trainer's own, between two steps
+    with clock.evaluating():
+        passing(2.0)
+    with clock.drawing():
+        passing(100.0)
+    cost = clock.cost()
+    assert cost == OwnCost(2, 2.0, 2.0, 100.0, 1.0, 8.0 + 1.0 + 2.0 + 100.0)
+    assert cost.share == pytest.approx(5 / 11)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_share_of_a_short_run_with_figures(tmp_path, epochs):
+    callback = LECallback(summary=False, every_n_steps=1000)
+    trainer(callback, max_epochs=epochs, logger=TensorBoardLogger(tmp_path)).fit(Classifier(), loader())
+    (share,) = re.findall(r"([\d.]+|nan)% of the training step", callback.summary_table())
+    assert 0 < float(share) < 100
+    assert "in all for figures" in callback.summary_table()

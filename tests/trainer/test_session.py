@@ -150,7 +150,9 @@ class TestBadData:
         run.fit(model or Classifier(), DataLoader(TensorDataset(features, labels), batch_size=batch_size))
         return run, callback
 
-    def test_nan_features_are_skipped_counted_and_told(self):
+    @pytest.mark.parametrize("alerted", [True, False])
+    def test_nan_features_are_skipped_counted_and_told(self, alerted):
+        callback = Records(alerts=alerted)
         x, y = blobs()
         x[8:16] = torch.nan  # the second batch of each epoch
 
@@ -159,8 +161,9 @@ class TestBadData:
                 loss = super().training_step(batch, batch_idx)
                 return None if loss.isnan() else loss
 
-        with pytest.warns(DiagnosticWarning, match="features that are not finite"):
-            run, callback = self.fit(x, y, model=Tolerant())
+        with pytest.warns(UserWarning, match="features that are not finite") as caught:
+            run, callback = self.fit(x, y, callback, model=Tolerant())
+        assert sum("not finite" in str(w.message) for w in caught) == 1
         assert run.fit_loop.epoch_loop.total_batch_idx == 23
         assert "Skipped 16 samples with features that are not finite" in callback.summary_table()
         assert np.isfinite(callback.last_record.etf["features"].deviation)
