@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Number
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch import Tensor
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 _DEEPEST, _MOST_LEAVES, _LONGEST = 6, 256, 64
 
-Step = tuple[Literal["item", "attribute", "column", "next", "following"], Any]
+Step = tuple[Literal["item", "attribute", "each", "column", "next", "following"], Any]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class BatchPath:
     """Where labels are in a batch, as a rule that can be followed in every batch; itself a callable of the batch.
 
     Attributes:
-        steps: from the batch to the labels: an ``item`` or an ``attribute``; then a ``column`` of a tensor, what comes
+        steps: from the batch to the labels: an ``item``, an ``attribute``, or of a list of samples that step of
+            ``each``; then a ``column`` of a tensor, what comes
             ``next`` in each sequence (N, T − 1), or ``following``: the same with the last position left out, (N, T).
 
     >>> path = BatchPath((("item", "text"), ("attribute", "T"), ("column", 0)))
@@ -61,6 +63,8 @@ def _follow(found: Any, kind: str, what: Any) -> Any:
         return found[what]
     if kind == "attribute":
         return getattr(found, what)
+    if kind == "each":
+        return torch.stack([torch.as_tensor(_follow(sample, *what)) for sample in found])
     labels = found if isinstance(found, Tensor) else torch.as_tensor(found)
     if kind == "column":
         return labels[:, what]
@@ -72,6 +76,8 @@ def _follow(found: Any, kind: str, what: Any) -> Any:
 
 
 def _written(kind: str, what: Any) -> str:
+    if kind == "each":
+        return f"[:]{_written(*what)}"
     forms = {"item": f"[{what!r}]", "attribute": f".{what}", "column": f"[:, {what}]", "next": "[:, 1:]"}
     return forms.get(kind, " shifted by one")
 
@@ -82,11 +88,27 @@ def leaves(batch: Any) -> list[tuple[BatchPath, Tensor]]:
     >>> [(str(path), tuple(x.shape)) for path, x in leaves((torch.zeros(2, 3), {"y": [0, 1]}))]
     [('batch[0]', (2, 3)), ("batch[1]['y']", (2,))]
     """
-    found = []
+    found = _of_samples(batch)
     for leaf in _walk(batch, BatchPath(), _DEEPEST):
         found.append(leaf)
         if len(found) == _MOST_LEAVES:
             break
+    return found
+
+
+def _of_samples(batch: Any) -> list[tuple[BatchPath, Tensor]]:
+    """Numbers that a list of samples holds, one or a few of each sample."""
+    if not isinstance(batch, tuple | list) or len(batch) < 2 or isinstance(batch[0], Tensor | str | bytes | Number):
+        return []
+    if any(type(sample) is not type(batch[0]) for sample in batch):
+        return []
+    found = []
+    for kind, name, value in _parts(batch[0])[:_LONGEST]:
+        if not isinstance(value, Number) and not (isinstance(value, Tensor) and value.numel() <= _LONGEST):
+            continue
+        path = BatchPath((("each", (kind, name)),))
+        with suppress(Exception):  # samples of different form are no table
+            found.append((path, path(batch)))
     return found
 
 

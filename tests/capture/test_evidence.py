@@ -202,6 +202,10 @@ class TestHead:
         assert_windows(callback, net.seen, 4)
 
 
+def stacked(batch):
+    return torch.stack([x for x, _ in batch]), torch.tensor([y for _, y in batch])
+
+
 def one(net, batch):
     features = net.body(batch[0])
     logits = net.one(features)
@@ -224,6 +228,7 @@ class TestLabels:
             (lambda x, y: (x, F.one_hot(y, CLASSES)), lambda b: (b[0], b[1].argmax(1))),
             (lambda x, y: (x, torch.stack([y.flip(0), y], 1)), lambda b: (b[0], b[1][:, 1])),
             (lambda x, y: torch.cat([x, y[:, None].float()], 1), lambda b: (b[:, :-1], b[:, -1].long())),
+            (lambda x, y: list(zip(x, y.tolist(), strict=True)), lambda b: stacked(b)),
             (lambda x, y: ([x, x], y.tolist()), lambda b: (b[0][0], torch.tensor(b[1]))),
         ],
     )
@@ -298,6 +303,62 @@ class TestLabels:
         with caplog.at_level(logging.INFO):
             fit(step, batches(lambda x, y: {"x": x, "digit": y}))
         assert "head head (16 → 3), labels batch['digit'], by cross_entropy" in caplog.text
+
+
+class TestWhatIsNoEvidence:
+    def test_a_loss_that_is_only_logged(self):
+        def step(net, batch):
+            x, y = batch
+            net.log("watched", F.cross_entropy(net.aux(net.body(x)), y))
+            return F.cross_entropy(classify(net, x, y), y)
+
+        follows(step)
+
+    def test_an_attack_before_the_step(self):
+        def step(net, batch):
+            x, y = batch
+            x = x.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(F.cross_entropy(net.head(net.body(x)), y), x)
+            x = (x + 0.1 * slope.sign()).detach()
+            return F.cross_entropy(classify(net, x, y), y)
+
+        follows(step)
+
+    def test_fields_that_equal_the_labels_in_the_first_batch(self):
+        def step(net, batch):
+            y = batch["after"] + 0
+            return F.cross_entropy(classify(net, batch["x"], y), y)
+
+        data = batches(lambda x, y: {"x": x, "before": y.clone(), "after": y.clone()})
+        refuses(step, r"several fields of the batch: batch\['before'\], batch\['after'\].*`label=`", data=data)
+        follows(step, data, label="after")
+        follows(step, batches(lambda x, y: {"x": x, "y": y.clone(), "after": y.clone()}))
+
+    def test_a_mean_over_several_calls(self):
+        def step(net, batch):
+            features = net.body(batch[0])
+            return F.cross_entropy(sum(net.head(F.dropout(features)) for _ in range(3)) / 3, batch[1])
+
+        refuses(step, "no single layer.*`outputs=")
+
+    def test_a_gate_whose_softmax_weighs_the_logits(self):
+        def step(net, batch):
+            features = net.body(batch[0])
+            gate = net.one(features).expand(-1, 2).softmax(1)
+            logits = torch.einsum("ne,nek->nk", gate, torch.stack([net.head(features), net.head(-features)], 1))
+            return F.cross_entropy(logits, batch[1])
+
+        refuses(step, "no single layer.*`outputs=")
+
+    @pytest.mark.parametrize("by_hand", [False, True])
+    def test_a_target_that_another_model_gives(self, by_hand):
+        def step(net, batch):
+            z = net.aux(net.body(batch[0])).log_softmax(1)
+            with torch.no_grad():
+                target = net.aux(net.body(batch[0] + 1)).softmax(1)
+            return -(target * z).sum(1).mean() if by_hand else F.kl_div(z, target, reduction="batchmean")
+
+        refuses(step, "no classification loss", NoClassificationError)
 
 
 class TestRefusals:
