@@ -259,7 +259,9 @@ class Session(Idle):
         names = resolve_class_names(self._arguments.class_names, trainer.train_dataloader, classes)
         chosen = chosen_classes(self._arguments.matrix_classes, names)
         monitor = SeparationMonitor(classes, replace(self._arguments.monitor, matrix_classes=chosen))
-        if not self._continuity.resume(self.state_dict(), monitor, {"features": features, "logits": logits}):
+        batch = {"features": features, "logits": logits}
+        self._publisher.leave_out(trainer, {layer: x.shape[1] for layer, x in batch.items()}, classes)
+        if not self._continuity.resume(self.state_dict(), monitor, batch):
             monitor.start_step = self._last_step
             self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
         self.measurement = Measurement(monitor, names, self._alarm)
