@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from le_callback.monitor import MonitorSettings, SeparationMonitor
+from le_callback.monitor import MODELS, MonitorSettings, SeparationMonitor
 from le_callback.notices import Notices
 from le_callback.records import WindowRecord
 from le_callback.report.fan_chart import fan_chart
@@ -43,6 +43,7 @@ class Publisher:
         self._level = level
         self._progress_bar = progress_bar
         self._expected: dict[str, Tensor] = {}
+        self._never: tuple[str, ...] = ()
 
     def expect(self, trainer: Trainer, settings: MonitorSettings, alerts: Mapping[str, bool]) -> None:
         """Put every tag into ``trainer.callback_metrics``, NaN until a window has closed: monitors may look before.
@@ -55,11 +56,22 @@ class Publisher:
             alerts: rules that are asked.
         """
         record = SeparationMonitor(2, replace(settings, matrix_classes=None)).close(0)
-        self._expected = {
-            f"{self.prefix}{tag}": torch.tensor(math.nan) for tag in scalars(replace(record, alerts=alerts))
-        }
+        self._expected = {tag: torch.tensor(math.nan) for tag in self._named(replace(record, alerts=alerts))}
         for tag, unknown in self._expected.items():
             trainer.callback_metrics.setdefault(tag, unknown)
+
+    def leave_out(self, trainer: Trainer, widths: Mapping[str, int], num_classes: int) -> None:
+        """Tell no tags of models that layers of these widths are too narrow for: they would be NaN for ever."""
+        models = [f"{m.name}_{{}}{layer}" for m, layer in MODELS if widths[layer] < m.min_dimensions(num_classes)]
+        self._never = tuple(f"le/{model.format(probe)}/" for model in models for probe in ("", "probe_"))
+        for tag in [tag for tag in self._expected if tag.removeprefix(self.prefix).startswith(self._never)]:
+            if trainer.callback_metrics.get(tag) is self._expected.pop(tag):
+                del trainer.callback_metrics[tag]
+
+    def _named(self, record: WindowRecord, level: Level = "all") -> dict[str, float]:
+        """The scalars of a window by their names here."""
+        found = scalars(record, level).items()
+        return {f"{self.prefix}{tag}": value for tag, value in found if not tag.startswith(self._never)}
 
     def withdraw(self, trainer: Trainer) -> None:
         """Take back what was expected and never came."""
@@ -79,7 +91,7 @@ class Publisher:
 
         ``self.log`` would be flushed on the Trainer's own log steps only.
         """
-        found = {f"{self.prefix}{tag}": value for tag, value in scalars(record).items()}
+        found = self._named(record)
         values = torch.tensor(list(found.values())).unbind()
         trainer.callback_metrics.update(zip(found, values, strict=True))
         gamma = record.primary.gamma.value
@@ -90,8 +102,8 @@ class Publisher:
 
     def scalars(self, trainer: Trainer, record: WindowRecord) -> None:
         """Give the scalars of the level to all loggers."""
-        logged = {f"{self.prefix}{tag}": value for tag, value in scalars(record, self._level).items()}
-        self._audience.scalars(trainer.loggers, logged, trainer.fit_loop.epoch_loop._batches_that_stepped)
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        self._audience.scalars(trainer.loggers, self._named(record, self._level), step)
 
     def has_viewers(self, trainer: Trainer) -> bool:
         """Whether a logger could show a figure or a text."""

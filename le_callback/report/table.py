@@ -15,7 +15,7 @@ from le_callback.report.terminal import spelled
 from le_callback.values import Estimate, Tag
 
 _MOST_ALERTS = 5
-_LONGEST_NAME = 24
+_LONGEST_NAME, _LONGEST_ALERT = 24, 400  # characters
 _Block = str | list[list[str]]  # a line, or rows of cells
 
 
@@ -91,7 +91,7 @@ def summary_table(
         lines.append(f"Forecast {forecast}")
     if len(alerts) > _MOST_ALERTS:
         lines.append(f"{len(alerts) - _MOST_ALERTS} earlier alerts, and")
-    lines += [f"Alert: {text}" for text in alerts[-_MOST_ALERTS:]]
+    lines += [f"Alert: {_short(text, _LONGEST_ALERT)}" for text in alerts[-_MOST_ALERTS:]]
     if record.missing_classes:
         names = ", ".join(_short(class_names[k]) for k in record.missing_classes[:8])
         more = len(record.missing_classes) - 8
@@ -164,9 +164,9 @@ def _cell(tag: Tag, subject: Any, class_names: Sequence[str]) -> str:
     return f"{text}  {' / '.join(_short(class_names[k]) for k in classes or ())}"
 
 
-def _short(name: str) -> str:
-    """A class name that leaves room for the others of its row."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+def _short(text: str, longest: int = _LONGEST_NAME) -> str:
+    """A class name, or a text, that leaves room for the others."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _laid_out(blocks: Sequence[_Block], encoding: str | None) -> Iterator[str]:

@@ -253,7 +253,9 @@ class Session(Idle):
         monitor = SeparationMonitor(
             classes, replace(self._arguments.monitor, matrix_classes=chosen, ignore_index=ignored)
         )
-        if not self._continuity.resume(self.state_dict(), monitor, {"features": features, "logits": logits}):
+        batch = {"features": features, "logits": logits}
+        self._publisher.leave_out(trainer, {layer: x.shape[1] for layer, x in batch.items()}, classes)
+        if not self._continuity.resume(self.state_dict(), monitor, batch):
             monitor.start_step = self._last_step
             self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
         self.measurement = Measurement(monitor, names, self._alarm)

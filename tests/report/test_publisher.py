@@ -280,6 +280,28 @@ class TestTagsBeforeTheFirstWindow:
         assert math.isfinite(best.best_model_score)
 
 
+def test_no_tag_is_nan_for_ever():
+    """The L-model needs a logit for each class; where a head has fewer, it has no tags."""
+
+    class OneLogit(Classifier):
+        def __init__(self):
+            super().__init__(lr=0.02)
+            self.head = torch.nn.Linear(8, 1)
+
+        def training_step(self, batch, batch_idx):
+            logits = self(batch[0]).squeeze(1)
+            return torch.nn.functional.binary_cross_entropy_with_logits(logits, batch[1].float())
+
+    logger = MemoryLogger()
+    callback = LECallback(summary=False, tags="all", num_classes=2, head="head")
+    run = trainer(callback, logger=logger, max_epochs=40)
+    run.fit(OneLogit(), loader(classes=2))
+    rows = list(logger.rows.values())
+    assert rows[0].keys() == rows[-1].keys() == run.callback_metrics.keys()
+    assert [tag for tag in rows[0] if all(math.isnan(row[tag]) for row in rows)] == []
+    assert not any("L_" in tag for tag in rows[0])
+
+
 def test_gamma_is_shown_once_it_is_known():
     shown = []
 

@@ -1,6 +1,10 @@
 """Alerts in a training: told once, and followed by what was asked for."""
 
 import json
+import logging
+import os
+import subprocess
+import sys
 import threading
 import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from trainings import CLASSES, Classifier, MemoryLogger, loader, trainer
 
-from le_callback import LECallback
+from le_callback import DiagnosticWarning, LECallback
 from le_callback.alerts import Alert, NonFinite, describe
 from le_callback.trainer.alarm import SeparabilityError, SeparabilityWarning
 
@@ -160,6 +164,15 @@ class TestActions:
         assert run.callback_metrics["alerts/slow"] == 1
         assert run.callback_metrics["alerts/NonFinite"] == 0
 
+    def test_a_rule_that_gives_no_alert_stops_nothing(self):
+        def odd(record):
+            return "too slow"
+
+        with pytest.warns(UserWarning, match="gave something else than an alert.*AttributeError"):
+            callback, run = fit(Classifier(), callback_arguments={"alerts": [odd, NonFinite()]})
+        assert run.global_step == 48
+        assert callback.last_record.window == (36, 48)
+
     def test_off(self):
         _, run = fit(Broken(nan_at=13), callback_arguments={"alerts": False, "on_alert": "raise"})
         assert not any(tag.startswith("alerts/") for tag in run.callback_metrics)
@@ -168,6 +181,52 @@ class TestActions:
         logger = MemoryLogger()
         fit(Broken(nan_at=13), logger=logger)
         assert any(row.get("alerts/NonFinite") == 1 for row in logger.rows.values())
+
+
+def test_warnings_that_are_errors_end_no_training(caplog):
+    """An alert and a notice are told all the same: by the log."""
+    callback = LECallback(summary=False, figures=False, every_n_steps=12, alerts=[NonFinite(), broken_rule])
+    run = trainer(callback, max_epochs=4)
+    with warnings.catch_warnings(), caplog.at_level(logging.WARNING, logger="le_callback"):
+        for category in (SeparabilityWarning, DiagnosticWarning):
+            warnings.simplefilter("error", category)
+        run.fit(Broken(nan_at=13), loader())
+    assert run.global_step == 48
+    assert [r.message.split(":")[0] for r in caplog.records if r.name == "le_callback"] == ["LECallback"] * 2
+    assert "NonFinite at step 24" in caplog.text
+    assert "alert rule broken_rule failed" in caplog.text
+
+
+def broken_rule(record):
+    raise KeyError("nothing")
+
+
+@pytest.mark.parametrize("kind", ["LECallback", "AddedCallback"])
+def test_a_whole_run_with_all_warnings_as_errors(kind, tmp_path):
+    """As ``python -W error``, but for what Lightning and its loggers warn of themselves."""
+    script = f"""
+import warnings
+from lightning.pytorch.loggers import TensorBoardLogger
+from test_alarm import Broken
+from trainings import loader, trainer
+from le_callback import DiagnosticWarning, LECallback
+from le_callback.entry_point import AddedCallback
+callback = {kind}()
+run = trainer(callback, max_epochs=4, logger=TensorBoardLogger({str(tmp_path)!r}))
+warnings.simplefilter("error")
+for theirs in ("lightning", "torch"):
+    warnings.filterwarnings("ignore", module=theirs)
+run.fit(Broken(nan_at=13), loader())
+assert run.global_step == 48, run.global_step
+assert callback.last_record.window == (45, 48) or callback.monitor.windows > 8
+"""
+    environment = {**os.environ, "PYTHONPATH": ":".join(["tests", "tests/trainer", *filter(None, sys.path)])}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Local elasticity and separability, 3 classes" in done.stdout
+    assert "NonFinite at step 15" in done.stderr
+    assert "could not" not in done.stderr
 
 
 def test_unknown_action():

@@ -18,7 +18,7 @@ from trainings import CLASSES, DIMENSIONS, Classifier, Recording, assert_windows
 
 from le_callback import DiagnosticWarning, LECallback, entry_point
 from le_callback.capture.labels import LabelSource
-from le_callback.entry_point import AddedCallback
+from le_callback.entry_point import AddedCallback, hooks_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "unmodified"
 NAMESPACES = ["lightning.pytorch", "pytorch_lightning"]
@@ -243,6 +243,7 @@ class TestAddedCallback:
         assert [r.levelname for r in caplog.records if "no classification loss" in r.getMessage()] == ["INFO"]
         assert run.global_step == 24
         assert not any(m._forward_hooks for m in model.modules())
+        assert not any(tag.startswith(("le/", "etf/", "separation/", "alerts/")) for tag in run.callback_metrics)
 
     def test_a_model_without_a_head(self):
         class Parameters(Classifier):
@@ -296,3 +297,45 @@ def test_unmodified_scripts(script, namespace, tmp_path):
             assert events.Scalars("separation/features/nearest_mean_accuracy")[-1].value > 0.5
             assert "etf/cosines" in events.Tags()["images"]
             assert "Local elasticity" in done.stdout
+
+
+@pytest.mark.parametrize("name", hooks_of(LECallback))
+def test_every_hook_of_the_added_callback_steps_aside(monkeypatch, tmp_path, name):
+    """Whatever breaks in a hook of ours, with warnings as errors too: the run goes on and the module is as it was."""
+    if name == "setup":
+        pytest.skip("the added callback has nothing to set up")
+
+    def broken(self, *args, **kwargs):
+        called.append(name)
+        raise ArithmeticError("no such luck")
+
+    called = []
+    patched = {"on_save_checkpoint": "state_dict", "on_load_checkpoint": "load_state_dict"}.get(name, name)
+    monkeypatch.setattr(LECallback, patched, broken)
+    monkeypatch.setattr(AddedCallback, name, rebuilt_hook(name))
+    model = Classifier()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DiagnosticWarning)
+        run = trainer(AddedCallback(), enable_checkpointing=True, default_root_dir=tmp_path)
+        if name == "on_exception":
+            model.training_step = lambda batch, batch_idx: 1 // 0
+            with pytest.raises(ZeroDivisionError):
+                run.fit(model, loader())
+        else:
+            run.fit(model, loader())
+            run.save_checkpoint(tmp_path / "run.ckpt")
+            assert run.global_step == 24
+        if name == "on_load_checkpoint":
+            monkeypatch.setattr(LECallback, patched, broken)
+            again = trainer(AddedCallback(), max_epochs=3)
+            again.fit(Classifier(), loader(), ckpt_path=tmp_path / "run.ckpt")
+            assert again.global_step == 36
+    assert called
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def rebuilt_hook(name):
+    """The hook of ``AddedCallback`` as it is made, around what ``LECallback`` has now."""
+    own = inspect.unwrap(inspect.getattr_static(AddedCallback, name))
+    inherited = own.__qualname__.startswith("LECallback")
+    return entry_point._guarded(getattr(LECallback, name) if inherited else own)
