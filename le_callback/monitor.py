@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from le_callback.elasticity.live import LayerReading, LiveCoefficients
-from le_callback.elasticity.tail_index import local_tail_index
 from le_callback.errors import require
 from le_callback.measures import MEASURES
 from le_callback.measures.base import SourceWindow
@@ -154,8 +153,7 @@ class SeparationMonitor:
         return record
 
     def _regime(self, record: WindowRecord) -> Regime:
-        growth = self.coefficients.trackers[PRIMARY_MODEL].growth
-        index = local_tail_index(growth.times, growth.values, self.settings.confidence)
+        index = self.coefficients.trackers[PRIMARY_MODEL].local_index()
         now = record.primary
         return judge_regime(now.gamma, now.time, index, is_converged(record))
 
