@@ -108,9 +108,7 @@ class Following:
         rows = torch.where(known == labels, self._rows[known], _UNKNOWN)
         if self._ignored is not None:
             rows = torch.where(labels == self._ignored, _LEFT_OUT, rows)
-        kept = torch.arange(len(rows), device=rows.device)
-        if rows.device.type == "cpu":
-            kept = kept[rows != _LEFT_OUT]
+        kept = self._kept(rows)
         batch = {
             "features": features[kept],
             "logits": logits[kept.unsqueeze(1), self._columns],
@@ -119,6 +117,12 @@ class Following:
         if target.ndim == 1:
             return batch, rows[kept]
         return batch, target[kept.unsqueeze(1), self._columns] * (rows[kept] >= 0).unsqueeze(1)
+
+    @staticmethod
+    def _kept(rows: Tensor) -> Tensor:
+        """Which samples are taken: on the host those that are followed, on a device, which would have to wait, all."""
+        samples = torch.arange(len(rows), device=rows.device)
+        return samples[rows != _LEFT_OUT] if rows.device.type == "cpu" else samples
 
     def count(self, target: Tensor) -> Tensor:
         """Samples of each of all classes (K,) in labels (N,), or their weights in class weights (N, K)."""

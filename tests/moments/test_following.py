@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import DataLoader, TensorDataset
 from trainings import trainer
 
@@ -104,17 +105,54 @@ def test_measures_are_those_of_the_followed_classes_alone(few):
     assert part.classes == tuple(FOLLOWED)
 
 
-def test_on_a_device_the_same_is_found_without_looking_at_the_labels(few):
-    """Rows that are left out stay in, with a label that is ignored; a device is not asked how many these are."""
+def test_samples_that_are_left_out_are_not_taken(few):
     x, z, y = next(stream(1))
     y[:5] = torch.tensor([-100, K, -1, -100, 7])
     follow = Following(K, FOLLOWED, ignore_index=-100)
     batch, labels = follow.select(x, z, y)
+    mine = torch.tensor([int(k) in (*FOLLOWED, K, -1) for k in y])
     assert (labels == -1).sum() == 2
-    assert len(labels) == sum(int(k) in (*FOLLOWED, K, -1) for k in y)
-    assert torch.equal(batch["features"], x[[int(k) in (*FOLLOWED, K, -1) for k in y]])
-    counts = [int((y == k).sum()) for k in range(K)]
-    assert follow.count(y).tolist() == counts
+    assert torch.equal(batch["features"], x[mine])
+    assert follow.count(y).tolist() == [int((y == k).sum()) for k in range(K)]
+
+
+def on_a_device(monkeypatch):
+    """Take all rows, as on a device, where counting those that are followed would wait for it."""
+    monkeypatch.setattr(Following, "_kept", staticmethod(lambda rows: torch.arange(len(rows), device=rows.device)))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_device_finds_the_same_as_the_host(few, monkeypatch, soft):
+    batches = list(stream(5, soft=soft))
+    batches[1][2][:3] = torch.tensor([-100, K, -1]).unsqueeze(1) if soft else torch.tensor([-100, K, -1])
+    found = []
+    for _ in range(2):
+        monitor = SeparationMonitor(K)
+        for step, (x, z, y) in enumerate(batches, start=1):
+            monitor.update(features=x, logits=z, target=y)
+            record = monitor.close(step)
+        found.append(record)
+        on_a_device(monkeypatch)
+    host, device = found
+    assert host.skipped == device.skipped
+    assert host.class_samples == device.class_samples
+    assert host.head.tried.tolist() == device.head.tried.tolist()
+    assert host.head.hits.tolist() == device.head.hits.tolist()
+    assert host.nearest_mean["features"].hits.tolist() == device.nearest_mean["features"].hits.tolist()
+    assert host.etf["logits"].deviation == pytest.approx(device.etf["logits"].deviation, rel=1e-5)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_device_is_not_waited_for(few, monkeypatch, soft):
+    """Shapes that depend on values, and values on the host, are refused by fake tensors."""
+    on_a_device(monkeypatch)
+    with FakeTensorMode():
+        x, z = torch.zeros(N, P), torch.zeros(N, K)
+        y = torch.rand(N, K) if soft else torch.zeros(N, dtype=torch.long)
+        follow = Following(K, FOLLOWED, ignore_index=-100)
+        assert follow.count(y).shape == (K,)
+        batch, labels = follow.select(x, z, y)
+    assert len(labels) == len(batch["head"]) == N
 
 
 def test_mixed_samples_belong_to_their_heaviest_class(few):
