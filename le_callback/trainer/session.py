@@ -17,6 +17,7 @@ from le_callback.capture.classes import chosen_classes, resolve_class_names
 from le_callback.capture.head import HeadCapture
 from le_callback.capture.labels import LabelReader, align
 from le_callback.capture.outputs import OutputsCapture
+from le_callback.moments.following import limits
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.notices import Notices
 from le_callback.probe.probe import Probe
@@ -228,6 +229,8 @@ class Session(Idle):
         classes = self._capture.num_classes
         features, logits, _ = align(*captured, labels, classes)
         names = resolve_class_names(self._arguments.class_names, trainer.train_dataloader, classes)
+        if told := limits(classes, features.shape[1]):
+            self.notices.tell(told)
         monitor = self._resumed(features, logits, names)
         rules = self._arguments.alerts
         alarm = Alarm(rules, self._arguments.actions, self._publisher, self.notices)
