@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from le_callback.probe.data import ProbeData
 from le_callback.probe.probe import Forward
 from le_callback.records import WindowRecord
 from le_callback.report.tags import Level
+from le_callback.report.terminal import show
 from le_callback.trainer.alarm import Actions, OnAlert
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.measurement import Measurement
@@ -192,7 +194,7 @@ class LECallback(AnyCallback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        saved = self._session.left_at(trainer.global_step)
+        saved = self._session.left_for(trainer)
         self._session = Idle(saved)
         if trainer.barebones or (self.arguments.every_n_steps or log_steps(trainer)) < 1:
             return
@@ -224,8 +226,9 @@ class LECallback(AnyCallback):
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.arguments.summary and trainer.is_global_zero and (table := self.summary_table()):
-            print(f"\n{table}\n", flush=True)
+        ended = self._session.ended_in.is_of(trainer)
+        if self.arguments.summary and trainer.is_global_zero and ended and (table := self.summary_table()):
+            show(f"\n{table}\n")
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -237,4 +240,4 @@ class LECallback(AnyCallback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._session = Idle(state_dict)
+        self._session = Idle(deepcopy(state_dict))

@@ -7,8 +7,9 @@ Lightning asks the entry points of the group ``lightning.pytorch.callbacks_facto
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -55,15 +56,7 @@ class AddedCallback(LECallback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._acts(trainer):
-            with self._stepping_aside():
-                super().on_train_start(trainer, pl_module)
-
-    @override
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        with self._stepping_aside():
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            super().on_train_start(trainer, pl_module)
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -79,11 +72,36 @@ class AddedCallback(LECallback):
         present = [c for c in trainer.callbacks if isinstance(c, LECallback)]  # type: ignore[attr-defined]
         return present[-1] is self and all(c.steps_aside for c in present)
 
-    @contextmanager
-    def _stepping_aside(self) -> Iterator[None]:
+    def step_aside(self, trainer: Trainer, reason: str) -> None:
+        """Tell why, and follow this training no more; never raises."""
+        session, self._session = self._session, Idle({})
+        with suppress(Exception):
+            session.withdraw(trainer)
+        session.notices.tell("added by the environment, but cannot work here", reason)
+
+
+def _guarded(hook: Callable[..., None]) -> Callable[..., None]:
+    """The hook, after whose failure the callback steps aside and the training goes on."""
+
+    @wraps(hook)
+    def guarded(self: AddedCallback, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         try:
-            yield
+            hook(self, trainer, *args, **kwargs)
         except Exception as error:
-            self._session.release()
-            self._session.notices.tell("added by the environment, but cannot work here", str(error).rstrip("."))
-            self._session = Idle({})
+            self.step_aside(trainer, str(error).rstrip(".") or type(error).__name__)
+
+    return guarded
+
+
+def hooks_of(callback: type[LECallback]) -> list[str]:
+    """Names of the hooks that a callback has and Lightning calls with its Trainer.
+
+    >>> hooks_of(LECallback)[:2]
+    ['on_before_backward', 'on_exception']
+    """
+    own = {name for kind in callback.__mro__ if issubclass(kind, LECallback) for name in vars(kind)}
+    return sorted(n for n in own if n.startswith("on_") or n in ("setup", "teardown"))
+
+
+for _name in hooks_of(AddedCallback):
+    setattr(AddedCallback, _name, _guarded(getattr(AddedCallback, _name)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 
 SKIPPED: Mapping[str, str] = {
     "nonfinite_features": "samples with features that are not finite",
@@ -56,10 +57,21 @@ class Notices:
 
 
 def warn(what: str, category: type[Warning]) -> None:
-    """Warn on the first process."""
-    rank_zero_warn(f"LECallback: {what}", category=category)
+    """Warn on the first process; never raises: where warnings are errors, the log says it."""
+    text = f"LECallback: {what}"
+    try:
+        rank_zero_warn(text, category=category)
+    except Exception:
+        with suppress(Exception):
+            _log_warning(text)
 
 
 def inform(what: str) -> None:
-    """Tell on the first process, as information."""
-    rank_zero_info(f"LECallback: {what}")
+    """Tell on the first process, as information; never raises."""
+    with suppress(Exception):
+        rank_zero_info(f"LECallback: {what}")
+
+
+@rank_zero_only
+def _log_warning(text: str) -> None:
+    logging.getLogger("le_callback").warning(text)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
+from le_callback.notices import Notices
 from le_callback.records import WindowRecord
 from le_callback.report.fan_chart import fan_chart
 from le_callback.report.heatmaps import cosine_figure, matrix_figure
 from le_callback.report.running_forecast import RunningForecast, primary_source
 from le_callback.report.tags import Level, scalars
-from le_callback.report.writers import figure_writers, log_scalars, text_writers
+from le_callback.report.terminal import spelled, terminal_encoding
+from le_callback.report.writers import Audience
 from le_callback.trajectory import Trajectory
 
 
@@ -20,42 +26,70 @@ class Publisher:
     """Knows under which names things are told, and to whom.
 
     Args:
+        notices: where loggers that fail are told.
         name: of the callback; goes before every tag and behind γ in the progress bar.
         level: which tags loggers get; ``trainer.callback_metrics`` hold all of them.
         progress_bar: whether γ is put into the progress bar.
     """
 
-    def __init__(self, name: str | None = None, level: Level = "essential", progress_bar: bool = True) -> None:
+    def __init__(
+        self, notices: Notices, name: str | None = None, level: Level = "essential", progress_bar: bool = True
+    ) -> None:
         self.prefix = f"{name}/" if name else ""
-        self._symbol = f"γ {name}" if name else "γ"
+        self._audience = Audience(notices)
+        self._symbol = spelled(f"γ {name}" if name else "γ", terminal_encoding())
         self._level = level
         self._progress_bar = progress_bar
+        self._expected: dict[str, Tensor] = {}
+
+    def expect(self, trainer: Trainer, record: WindowRecord) -> None:
+        """Put the tags of a record without samples into ``trainer.callback_metrics``, NaN until a window has closed.
+
+        Monitors may then look before the first window. What is there already stays.
+        """
+        self._expected = {f"{self.prefix}{tag}": torch.tensor(math.nan) for tag in scalars(record)}
+        for tag, unknown in self._expected.items():
+            trainer.callback_metrics.setdefault(tag, unknown)
+
+    def withdraw(self, trainer: Trainer) -> None:
+        """Take back what was expected and never came."""
+        for tag, unknown in self._expected.items():
+            if trainer.callback_metrics.get(tag) is unknown:
+                del trainer.callback_metrics[tag]
 
     def window(self, trainer: Trainer, record: WindowRecord, before: WindowRecord | None) -> None:
         """Tell what is told of every window: scalars, γ in the progress bar, the verdict where it has changed."""
+        self.metrics(trainer, record)
         self.scalars(trainer, record)
-        if self._progress_bar:
-            trainer.progress_bar_metrics[self._symbol] = record.primary.gamma.value
         if before is None or getattr(before.regime, "name", None) != getattr(record.regime, "name", None):
             self.verdict(trainer, record)
 
-    def scalars(self, trainer: Trainer, record: WindowRecord) -> None:
-        """Give the scalars to all loggers, and to ``trainer.callback_metrics`` where other callbacks can monitor them.
+    def metrics(self, trainer: Trainer, record: WindowRecord) -> None:
+        """Put all scalars into ``trainer.callback_metrics`` for monitors, and γ into the progress bar once it is known.
 
         ``self.log`` would be flushed on the Trainer's own log steps only.
         """
-        everything = {f"{self.prefix}{tag}": value for tag, value in scalars(record).items()}
+        found = {f"{self.prefix}{tag}": value for tag, value in scalars(record).items()}
+        values = torch.tensor(list(found.values())).unbind()
+        trainer.callback_metrics.update(zip(found, values, strict=True))
+        gamma = record.primary.gamma.value
+        if self._progress_bar and not math.isnan(gamma):
+            trainer.progress_bar_metrics[self._symbol] = gamma
+        else:
+            trainer.progress_bar_metrics.pop(self._symbol, None)
+
+    def scalars(self, trainer: Trainer, record: WindowRecord) -> None:
+        """Give the scalars of the level to all loggers."""
         logged = {f"{self.prefix}{tag}": value for tag, value in scalars(record, self._level).items()}
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped
-        for logger in trainer.loggers:
-            log_scalars(logger, logged, step)
-        values = torch.tensor(list(everything.values())).unbind()
-        trainer.callback_metrics.update(zip(everything, values, strict=True))
+        self._audience.scalars(trainer.loggers, logged, trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+    def has_viewers(self, trainer: Trainer) -> bool:
+        """Whether a logger could show a figure or a text."""
+        return self._audience.sees(trainer.loggers)
 
     def text(self, trainer: Trainer, tag: str, text: str, step: int) -> None:
         """Give a text to those loggers that take text."""
-        for writer in text_writers(trainer.loggers):
-            writer.add_text(f"{self.prefix}{tag}", text, step)
+        self._audience.text(trainer.loggers, f"{self.prefix}{tag}", text, step)
 
     def verdict(self, trainer: Trainer, record: WindowRecord) -> None:
         """Give the verdict as text."""
@@ -65,15 +99,15 @@ class Publisher:
 
     def heatmaps(self, trainer: Trainer, record: WindowRecord, class_names: Sequence[str]) -> None:
         """Give the figures of a window to those loggers that take figures."""
-        measured = any(matrix.strongest_pair for matrix in record.response_matrix.values())
-        for writer in figure_writers(trainer.loggers):
-            if record.etf:
-                figure = cosine_figure(record.etf, class_names, f"Cosines of class means, step {record.step:,}")
-                writer.add_figure(f"{self.prefix}etf/cosines", figure, record.step)
-            if measured:
-                title = f"LE matrix, measured up to step {record.step:,}"
-                figure = matrix_figure(record.response_matrix, class_names, title)
-                writer.add_figure(f"{self.prefix}le/matrix", figure, record.step)
+        figures: dict[str, Callable[[], Any]] = {}
+        if record.etf:
+            title = f"Cosines of class means, step {record.step:,}"
+            figures["etf/cosines"] = partial(cosine_figure, record.etf, class_names, title)
+        if any(matrix.strongest_pair for matrix in record.response_matrix.values()):
+            title = f"LE matrix, measured up to step {record.step:,}"
+            figures["le/matrix"] = partial(matrix_figure, record.response_matrix, class_names, title)
+        for tag, draw in figures.items():
+            self._audience.figure(trainer.loggers, f"{self.prefix}{tag}", draw, record.step)
 
     def forecast(self, trainer: Trainer, running: RunningForecast, trajectory: Trajectory, step: int) -> None:
         """Give the latest forecast, and the one before with what came since, as figures and text.
@@ -86,6 +120,6 @@ class Publisher:
         truth = trajectory.sources[source]
         for tag, forecast in (("le/forecast", running.latest), ("le/forecast_checked", running.previous)):
             if forecast is not None:
-                for writer in figure_writers(trainer.loggers):
-                    writer.add_figure(f"{self.prefix}{tag}", fan_chart(forecast, truth), step)
+                draw = partial(fan_chart, forecast, truth)
+                self._audience.figure(trainer.loggers, f"{self.prefix}{tag}", draw, step)
         self.text(trainer, "separation/forecast", running.sentence(), step)

@@ -1,11 +1,14 @@
-"""Loggers as they are: scalars to all of them, figures and text to those that take them."""
+"""Loggers as they are: scalars to all of them, figures and text to those that take them, each on its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tensorboard.compat.proto.summary_pb2 import Summary
+
+from le_callback.notices import Notices
 
 _PLAIN_TENSORBOARD = ("lightning.fabric.loggers.tensorboard", "lightning_fabric.loggers.tensorboard")
 
@@ -38,18 +41,69 @@ def _event_writer(logger: Any) -> Any:
     return writer.file_writer if type(writer).__module__ == "torch.utils.tensorboard.writer" else None
 
 
-def figure_writers(loggers: Sequence[Any]) -> Iterator[Any]:
-    """The experiments of those loggers that can draw figures (``add_figure``, as TensorBoard's writer has it)."""
-    return _writers(loggers, "add_figure")
+class Audience:
+    """Hands things to loggers. One that raises is told once and left out from then on; the others get everything.
 
+    A logger that fails with scalars gets nothing any more; one that fails with figures or texts no more of these.
 
-def text_writers(loggers: Sequence[Any]) -> Iterator[Any]:
-    """The experiments of those loggers that take text (``add_text``, as TensorBoard's writer has it)."""
-    return _writers(loggers, "add_text")
+    Args:
+        notices: where failures are told.
 
+    >>> from types import SimpleNamespace
+    >>> seen = []
+    >>> loggers = [SimpleNamespace(log_metrics=lambda metrics, step: seen.append((metrics, step)))]
+    >>> Audience(Notices()).scalars(loggers, {"loss": 1.0}, 3)
+    >>> seen
+    [({'loss': 1.0}, 3)]
+    """
 
-def _writers(loggers: Sequence[Any], method: str) -> Iterator[Any]:
-    for logger in loggers:
-        experiment = getattr(logger, "experiment", None)
-        if callable(getattr(experiment, method, None)):
-            yield experiment
+    def __init__(self, notices: Notices) -> None:
+        self._notices = notices
+        self._left_out: list[tuple[Any, str]] = []
+
+    def scalars(self, loggers: Sequence[Any], metrics: Mapping[str, float], step: int) -> None:
+        """Give scalars to all of them."""
+        for logger in loggers:
+            with self._on_its_own(logger, "scalars"):
+                if not self._is_left_out(logger, "scalars"):
+                    log_scalars(logger, metrics, step)
+
+    def text(self, loggers: Sequence[Any], tag: str, text: str, step: int) -> None:
+        """Give a text to those that take text (``add_text``, as TensorBoard's writer has it)."""
+        for logger, writer in self._writers(loggers, "texts", "add_text"):
+            with self._on_its_own(logger, "texts"):
+                writer.add_text(tag, text, step)
+
+    def figure(self, loggers: Sequence[Any], tag: str, draw: Callable[[], Any], step: int) -> None:
+        """Give a figure to those that can show it (``add_figure``); it is drawn for each of them."""
+        for logger, writer in self._writers(loggers, "figures", "add_figure"):
+            figure = draw()  # what fails here is not the logger
+            with self._on_its_own(logger, "figures"):
+                writer.add_figure(tag, figure, step)
+
+    def sees(self, loggers: Sequence[Any]) -> bool:
+        """Whether one of them takes figures or texts."""
+        kinds = (("figures", "add_figure"), ("texts", "add_text"))
+        return any(True for kind, method in kinds for _ in self._writers(loggers, kind, method))
+
+    def _writers(self, loggers: Sequence[Any], kind: str, method: str) -> Iterator[tuple[Any, Any]]:
+        for logger in loggers:
+            experiment = None
+            if not self._is_left_out(logger, kind):
+                with self._on_its_own(logger, kind):
+                    experiment = getattr(logger, "experiment", None)
+            if callable(getattr(experiment, method, None)):
+                yield logger, experiment
+
+    def _is_left_out(self, logger: Any, kind: str) -> bool:
+        return any(logger is other and kinds in ("scalars", kind) for other, kinds in self._left_out)
+
+    @contextmanager
+    def _on_its_own(self, logger: Any, kind: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._left_out.append((logger, kind))
+            what = "" if kind == "scalars" else f" of {kind}"
+            text = f"the logger {type(logger).__name__} failed and is left out{what} from now on"
+            self._notices.tell(text, f"{type(error).__name__}: {error}")

@@ -54,10 +54,6 @@ class Measurement:
         names = tuple(self.class_names[k] for k in self.monitor.classes)
         return Trajectory(self.monitor.recorder.sources(), time_unit, names)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values."""
-        return {"monitor": self.monitor.state_dict(), "alerts": self.alarm.state_dict()}
-
 
 @dataclass(frozen=True)
 class Unsettled:

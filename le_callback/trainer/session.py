@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from le_callback.capture.head import HeadCapture
 from le_callback.capture.labels import LabelReader, align
 from le_callback.capture.outputs import OutputsCapture
 from le_callback.moments.following import limits
+from le_callback.moments.window import ClassWindow
 from le_callback.monitor import MonitorSettings, SeparationMonitor
 from le_callback.notices import Notices
 from le_callback.probe.probe import Probe
@@ -29,6 +31,7 @@ from le_callback.trainer.measurement import Measurement, Unsettled
 from le_callback.trainer.own_cost import Clock
 from le_callback.trainer.probing import NoProbing, Probing
 from le_callback.trainer.processes import processes_of
+from le_callback.trainer.resuming import VERSION, TrainerMark, resume
 from le_callback.trainer.schedule import due_for_figures, learning_rate, log_steps, steps_per_epoch
 from le_callback.trainer.timeline import Timeline
 from le_callback.trajectory import Trajectory
@@ -44,9 +47,10 @@ class Idle:
     def __init__(self, saved: dict[str, Any]) -> None:
         self.measurement: Measurement | Unsettled = Unsettled(saved)
         self.notices = Notices()
+        self.ended_in = TrainerMark()  # the Trainer in which the training came to its end, not to an exception
 
-    def left_at(self, step: int) -> dict[str, Any]:
-        """State for a training that starts at optimizer step ``step``; empty where it is another training."""
+    def left_for(self, trainer: Trainer) -> dict[str, Any]:
+        """State that a training which starts now continues; empty where it is another one."""
         return self.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,6 +83,9 @@ class Idle:
     def release(self) -> None:
         """Leave the module as it was."""
 
+    def withdraw(self, trainer: Trainer) -> None:
+        """Leave module and Trainer as if nothing had been followed."""
+
 
 class Session(Idle):
     """Follows one training.
@@ -103,7 +110,8 @@ class Session(Idle):
         self._timeline = Timeline(arguments.time_axis)
         self._clock = Clock()
         self._labels = LabelReader(arguments.label)
-        self._publisher = Publisher(arguments.name, arguments.tags, arguments.progress_bar)
+        self._publisher = Publisher(self.notices, arguments.name, arguments.tags, arguments.progress_bar)
+        self._alarm = Alarm(arguments.alerts, arguments.actions, self._publisher, self.notices)
         self._processes = processes_of(trainer.strategy)
         self._capture: Capture
         if arguments.outputs is None:
@@ -117,15 +125,28 @@ class Session(Idle):
             self._probing = Probing(probe, every, self._capture, self._processes, self.notices, self._clock)
 
     @override
-    def left_at(self, step: int) -> dict[str, Any]:
-        return self.state_dict() if self._last_step == step > 0 else {}
+    def left_for(self, trainer: Trainer) -> dict[str, Any]:
+        # after an exception a checkpoint may be continued, but not what was seen on the way to it
+        same = self.ended_in.is_of(trainer) and self._last_step == trainer.global_step > 0
+        return self.state_dict() if same else {}
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        if isinstance(self.measurement, Unsettled):
-            return self.measurement.saved
-        own = {"probe": self._probing.state_dict(), "timeline": self._timeline.state_dict()}
-        return self.measurement.state_dict() | own
+        measured = self.measurement
+        if isinstance(measured, Unsettled):
+            return measured.saved
+        with self.notices.surviving("the state could not be saved"):
+            return self._state(measured.monitor)
+        return {}
+
+    def _state(self, monitor: SeparationMonitor) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "monitor": monitor.state_dict(),
+            "alerts": self._alarm.state_dict(),
+            "probe": self._probing.state_dict(),
+            "timeline": self._timeline.state_dict(),
+        }
 
     @override
     def trajectory(self) -> Trajectory | None:
@@ -153,6 +174,7 @@ class Session(Idle):
             monitor = self.measurement.monitor
             due = monitor.start_step == trainer.global_step == 0
             self._probing.read(trainer, module, monitor, self._timeline.now, due=due)
+        self._expect(trainer)
 
     @override
     def begin_batch(self, trainer: Trainer) -> None:
@@ -188,6 +210,7 @@ class Session(Idle):
 
     @override
     def end(self, trainer: Trainer) -> None:
+        self.ended_in = TrainerMark(trainer)
         windows = self.measurement.windows
         sampled = isinstance(self.measurement, Measurement) and self.measurement.monitor.has_samples
         if windows == 0 and (sampled or self._processes.count > 1):
@@ -199,6 +222,18 @@ class Session(Idle):
     @override
     def release(self) -> None:
         self._capture.detach()
+
+    @override
+    def withdraw(self, trainer: Trainer) -> None:
+        self.release()
+        self._publisher.withdraw(trainer)
+
+    def _expect(self, trainer: Trainer) -> None:
+        """Let monitors of the Trainer find every tag from now on; which there are does not depend on the classes."""
+        settings = replace(self._arguments.monitor, matrix_classes=None)
+        with torch.no_grad(), self.notices.surviving("the tags could not be announced"):
+            record = SeparationMonitor(2, settings).close(0)
+            self._publisher.expect(trainer, replace(record, alerts=self._alarm.standing()))
 
     def _add(self, monitor: SeparationMonitor, batch: Any) -> None:
         """Add what the head saw of a batch; what cannot be used is counted and told once."""
@@ -231,33 +266,30 @@ class Session(Idle):
         names = resolve_class_names(self._arguments.class_names, trainer.train_dataloader, classes)
         if told := limits(classes, features.shape[1]):
             self.notices.tell(told)
-        monitor = self._resumed(features, logits, names)
-        rules = self._arguments.alerts
-        alarm = Alarm(rules, self._arguments.actions, self._publisher, self.notices)
-        saved = self.state_dict()
-        if monitor is not None:
-            alarm.load_state_dict(saved["alerts"])
-        else:
-            monitor = SeparationMonitor(classes, self._settings(names))
+        monitor = SeparationMonitor(classes, self._settings(names))
+        if not self._resumed(monitor, features, logits):
             monitor.start_step = self._last_step
             self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
-        self.measurement = Measurement(monitor, names, alarm)
+        self.measurement = Measurement(monitor, names, self._alarm)
 
-    def _resumed(self, features: Tensor, logits: Tensor, names: list[str]) -> SeparationMonitor | None:
-        """A monitor that continues the saved state, if there is one and it belongs to batches like this."""
-        saved = self.state_dict()
+    def _resumed(self, monitor: SeparationMonitor, features: Tensor, logits: Tensor) -> bool:
+        """Continue the saved state, if there is one and it belongs to batches like this; else it is told why not."""
+        saved, device = self.state_dict(), features.device
         if not saved:
-            return None
-        monitor = SeparationMonitor(saved["monitor"]["num_classes"], self._settings(names))
-        monitor.load_state_dict(saved["monitor"], features.device)
-        if not monitor.fits(features=features, logits=logits, num_classes=len(names)):
-            self.notices.tell("the saved state belongs to another number of classes or features; starting anew")
-            return None
-        self._timeline.load_state_dict(saved["timeline"])
-        self._probing.load_state_dict(saved["probe"], features.device)
-        if self._processes.rank > 0 and monitor.window is not None:
+            return False
+        loads: dict[str, Callable[[Any], None]] = {
+            "monitor": lambda state: monitor.load_state_dict(state, device),
+            "alerts": self._alarm.load_state_dict,
+            "probe": lambda state: self._probing.load_state_dict(state, device),
+            "timeline": self._timeline.load_state_dict,
+        }
+        now = {"features": features, "logits": logits}
+        why = resume(saved, self._state(monitor), loads, lambda: _other_widths(monitor.window, now))
+        if why:
+            self.notices.tell("the saved state is not continued, everything starts anew", why)
+        elif self._processes.rank > 0 and monitor.window is not None:
             monitor.window.clear()  # its samples count once, on the first process
-        return monitor
+        return not why
 
     def _settings(self, names: list[str]) -> MonitorSettings:
         return replace(self._arguments.monitor, matrix_classes=chosen_classes(self._arguments.matrix_classes, names))
@@ -305,3 +337,11 @@ class Session(Idle):
             if due_for_figures(measured.windows):
                 measured.forecast.renew(trajectory, measured.windows)
             self._publisher.forecast(trainer, measured.forecast, trajectory, record.step)
+
+
+def _other_widths(window: ClassWindow | None, batch: Mapping[str, Tensor]) -> str:
+    """What in a window is of another width than in a batch, by source."""
+    if window is None or window.accepts(batch):
+        return ""
+    widths = {name: (moments.reference.shape[1], batch[name].shape[1]) for name, moments in window.moments.items()}
+    return ", ".join(f"its {name} are {old} wide, here {new}" for name, (old, new) in widths.items() if old != new)
