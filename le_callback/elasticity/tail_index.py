@@ -1,7 +1,7 @@
 """Finite-time index of a coefficient f ~ t^(−r), critical value r = 1: how far its integral has grown so far.
 
-As in the paper's published code, of a cumulative F = ∫f; it depends on the reference time (F is 0 there) and on the unit
-of t. How the rate falls now is another question: see ``rate_index``.
+As in the paper's published code, of a cumulative F = ∫f; it depends on the reference time (F is 0 there) and on the
+unit of t. How the rate falls now is another question: see ``rate_index``.
 
 Legend: T times, n times of a tail; t counts from 0; intervals are lower and upper end.
 """
