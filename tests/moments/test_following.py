@@ -292,3 +292,25 @@ def test_a_training_says_once_what_is_followed_and_names_the_classes(few):
     assert callback.trajectory.sources["probe_logits"].means.shape[1:] == (4, 4)
     assert callback.last_record.missing_classes == ()
     assert "c3" in callback.summary_table()
+
+
+def test_two_processes_count_all_classes_together(few):
+    """Their windows, pooled as one all-reduce does, against a monitor of all samples."""
+    both, parts = SeparationMonitor(K), [SeparationMonitor(K), SeparationMonitor(K)]
+    x, z, y = next(stream(1))
+    both.update(features=x, logits=z, target=y)
+    for part, rows in zip(parts, (slice(0, 150), slice(150, None)), strict=True):
+        part.update(features=x[rows], logits=z[rows], target=y[rows])
+    first, second = (part.window for part in parts)
+    second.rebase({name: m.reference for name, m in first.moments.items()})
+    labels, deviations = zip(*(window.latest(window.capacity) for window in (first, second)), strict=True)
+    one, other = first.sums(), second.sums()
+    first.replace(
+        {name: x + other[name] for name, x in one.items()},
+        torch.cat(labels),
+        {name: torch.cat([d[name] for d in deviations]) for name in deviations[0]},
+    )
+    found, expected = parts[0].close(1), both.close(1)
+    assert found.class_samples == expected.class_samples
+    assert found.head.hits.tolist() == expected.head.hits.tolist()
+    assert found.etf["features"].deviation == pytest.approx(expected.etf["features"].deviation, rel=1e-4)
