@@ -7,7 +7,7 @@
 # make overhead   own cost beside bare kernels
 # make paper   the source paper's experiments: figures 1 to 5 and tables; interrupted, it goes on where it was
 #              make paper RUNS=10 CIFAR=cifar-10-python.tar.gz   averages of ten trainings, with CIFAR-10
-# make accuracy, make phase-transition, make forecast   long reproductions with progress bars
+# make accuracy, make tail-index, make phase-transition, make forecast   long reproductions with progress bars
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
@@ -59,12 +59,15 @@ clean:
 	rm -rf .venv dist mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy overhead phase-transition forecast paper
+.PHONY: accuracy tail-index overhead phase-transition forecast paper
 overhead: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
 
 accuracy: .venv/ready
 	$(BIN)/python benchmarks/accuracy.py --runs 1000
+
+tail-index: .venv/ready
+	$(BIN)/python benchmarks/tail_index.py
 
 phase-transition: .venv/ready
 	$(BIN)/python examples/paper/phase_transition.py

@@ -31,13 +31,13 @@ from torchmetrics.classification import MulticlassAccuracy
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from le_callback.report.dashboards import scalars  # noqa: E402
 from trainings import TRAININGS, clock, measure_share  # noqa: E402
 
 from le_callback.moments.statistics import class_statistics  # noqa: E402
 from le_callback.moments.sums import empty_moments, update_moments  # noqa: E402
 from le_callback.moments.window import ClassWindow  # noqa: E402
 from le_callback.monitor import MonitorSettings, SeparationMonitor  # noqa: E402
+from le_callback.report.tags import scalars  # noqa: E402
 from le_callback.report.writers import log_scalars  # noqa: E402
 
 SHAPES = ((3, 84, 16), (10, 512, 128), (100, 512, 128), (1000, 2048, 256))

@@ -50,14 +50,12 @@ class Timed(LECallback):
         self.hooks[-1] += self.now() - start
 
     def on_train_batch_end(self, *args: Any) -> None:
-        start = self.now()
+        before, start = self.last_record, self.now()
         super().on_train_batch_end(*args)
-        self.hooks[-1] += self.now() - start
-
-    def _evaluate(self, *args: Any) -> None:
-        start = self.now()
-        super()._evaluate(*args)
-        self.logs[-1] = self.now() - start
+        took = self.now() - start
+        self.hooks[-1] += took
+        if self.last_record is not before:  # a log step, with the update before it
+            self.logs[-1] = took
 
 
 class Model(LightningModule):

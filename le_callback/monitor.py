@@ -6,7 +6,7 @@ K classes, p feature dimensions, N samples.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from le_callback.elasticity.live import LayerReading, LiveCoefficients
-from le_callback.elasticity.tail_index import local_tail_index
 from le_callback.errors import require
 from le_callback.measures import MEASURES
-from le_callback.measures.base import SourceWindow
+from le_callback.measures.base import Part, SourceWindow
+from le_callback.moments.following import HEAD, Following, followed_classes
 from le_callback.moments.statistics import ClassStatistics
 from le_callback.moments.window import ClassWindow
 from le_callback.probe.follower import NoProbe, ProbeFollower
@@ -59,6 +59,8 @@ class MonitorSettings:
 class SeparationMonitor:
     """Follows class means, local elasticity and separability of a stream of batches.
 
+    Of more than 2,048 classes, or where K·(p + K) is above 2²⁴, at most 512 are followed, see ``moments.following``.
+
     Args:
         num_classes: K.
         settings: what the estimates depend on.
@@ -82,6 +84,7 @@ class SeparationMonitor:
         self.windows = 0
         self.skipped: Counter[str] = Counter()
         self.window: ClassWindow | None = None
+        self._part: Following | None = None
         self.recorder = TrajectoryRecorder()
         self._time_sum, self._timed = 0.0, 0
         fits: dict[str, Any] = {"smoothing": s.smoothing, "threshold": s.identifiability, "confidence": s.confidence}
@@ -95,10 +98,20 @@ class SeparationMonitor:
         """Whether the open window was updated."""
         return self.window is not None and not self.window.empty
 
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The classes that are followed, in the order of the rows of means: all K, or some of very many."""
+        return tuple(range(self.num_classes)) if self._part is None else self._part.classes
+
     def fits(self, *, features: Tensor, logits: Tensor, num_classes: int) -> bool:
         """Whether batches like this one, of ``num_classes`` classes, continue what was seen so far."""
-        batch = {"features": features, "logits": logits}
-        return num_classes == self.num_classes and (self.window is None or self.window.accepts(batch))
+        return num_classes == self.num_classes and (self.window is None or self._accepts(features, logits))
+
+    def _accepts(self, features: Tensor, logits: Tensor) -> bool:
+        assert self.window is not None
+        if self._part is None:
+            return self.window.accepts({"features": features, "logits": logits})
+        return logits.shape[1] == self.num_classes and self.window.accepts({"features": features})
 
     def update(self, *, features: Tensor, logits: Tensor, target: Tensor, time: float | None = None) -> None:
         """Add a batch: ``features`` (N, p), ``logits`` (N, K), ``target`` (N,) labels or (N, K) class weights.
@@ -109,13 +122,25 @@ class SeparationMonitor:
         """
         if time is not None:
             self._time_sum, self._timed = self._time_sum + time, self._timed + 1
-        batch = {"features": features, "logits": logits}
         if self.window is None:
-            self.window = ClassWindow.for_batch(batch, self.num_classes, self.settings.ignore_index)
-        if self.window.accepts(batch):
-            self.window.update(batch, target)
-        else:
+            self._part = self._following(followed_classes(self.num_classes, features.shape[1]))
+        elif not self._accepts(features, logits):
             self.skip("changed_width")
+            return
+        batch, count, counted = {"features": features, "logits": logits}, None, 0
+        K, ignored = self.num_classes, self.settings.ignore_index
+        if (part := self._part) is not None:
+            count, counted = part.count(target), K
+            batch, target = part.select(features, logits, target)
+            K, ignored = len(part.classes), part.ignore_index
+        if self.window is None:
+            self.window = ClassWindow.for_batch(batch, K, ignored, counted=counted)
+        if count is not None:
+            self.window.counts.add_(count)
+        self.window.update(batch, target)
+
+    def _following(self, classes: Sequence[int] | None) -> Following | None:
+        return None if classes is None else Following(self.num_classes, classes, self.settings.ignore_index)
 
     def skip(self, key: str, count: int = 1) -> None:
         """Count something that was left out, by its key in ``notices.SKIPPED``."""
@@ -124,20 +149,21 @@ class SeparationMonitor:
     def close(self, step: int) -> WindowRecord:
         """Evaluate the window that ends with optimizer step ``step`` and open the next; synchronises."""
         time = self._window_time(step)
-        sources = _read(self.window) if self.window else {}
+        sources = _read(self.window, self._part) if self.window else {}
         for layer, source in sources.items():
             self.recorder.add(Source(layer), time, source.statistics)
         measures = _measure(sources)
         coefficients = self.coefficients.add(time, _readings(sources, measures))
         probe = self.probe.findings()
-        features = sources["features"].statistics if sources else None
-        missing = self._count(features)
+        weight = None
+        if self.window is not None:
+            weight = sources["features"].statistics.weight if self._part is None else self.window.counts
         record = WindowRecord(
             step=step,
             window=(self.start_step, step),
-            samples=0.0 if features is None else float(features.weight.sum()),
-            class_samples=() if features is None else tuple(features.weight.tolist()),
-            missing_classes=missing,
+            samples=0.0 if weight is None else float(weight.sum()),
+            class_samples=() if weight is None else tuple(weight.tolist()),
+            missing_classes=self._count(weight),
             measures=measures,
             coefficients=coefficients | dict(probe.coefficients),
             step_response=probe.step_response,
@@ -154,8 +180,7 @@ class SeparationMonitor:
         return record
 
     def _regime(self, record: WindowRecord) -> Regime:
-        growth = self.coefficients.trackers[PRIMARY_MODEL].growth
-        index = local_tail_index(growth.times, growth.values, self.settings.confidence)
+        index = self.coefficients.trackers[PRIMARY_MODEL].local_index()
         now = record.primary
         return judge_regime(now.gamma, now.time, index, is_converged(record))
 
@@ -163,16 +188,16 @@ class SeparationMonitor:
         # features of the i-th step are those before its update, hence the −1
         return self._time_sum / self._timed if self._timed else max(0.0, (self.start_step + step - 1) / 2)
 
-    def _count(self, statistics: ClassStatistics | None) -> tuple[int, ...]:
+    def _count(self, weight: Tensor | None) -> tuple[int, ...]:
         """Book what the window's counters say; returns the classes without samples."""
-        if statistics is None or self.window is None:
+        if weight is None or self.window is None:
             return tuple(range(self.num_classes))
         moments = self.window.moments["features"]
         counters = {"nonfinite_features": moments.nonfinite, "unknown_labels": moments.mislabelled}
         for key, counter in counters.items():
             if (count := int(counter)) > 0:
                 self.skip(key, count)
-        return tuple((~statistics.seen).nonzero().flatten().tolist())
+        return tuple((weight <= 0).nonzero().flatten().tolist())
 
     def add_probe(self, time: float, statistics: Mapping[str, ClassStatistics]) -> None:
         """Take in a reading of the probe at ``time``, by layer; the next record holds its coefficients."""
@@ -193,6 +218,7 @@ class SeparationMonitor:
             "skipped": dict(self.skipped),
             "coefficients": self.coefficients.state_dict(),
             "window": self.window.state_dict() if self.window else None,
+            "followed": None if self._part is None else list(self._part.classes),
             "window_time": (self._time_sum, self._timed),
             "trajectory": self.recorder.state_dict(),
             "probe": self.probe.state_dict(),
@@ -213,14 +239,19 @@ class SeparationMonitor:
         self.recorder.load_state_dict(state["trajectory"])
         self.probe.load_state_dict(state["probe"])
         window = state["window"]
-        self.window = ClassWindow.from_state(window, self.settings.ignore_index, device) if window else None
+        self._part = self._following(state["followed"])
+        ignored = self.settings.ignore_index if self._part is None else self._part.ignore_index
+        self.window = ClassWindow.from_state(window, ignored, device) if window else None
 
 
-def _read(window: ClassWindow) -> dict[str, SourceWindow]:
+def _read(window: ClassWindow, following: Following | None) -> dict[str, SourceWindow]:
     """What the window holds, by layer."""
+    part = None
+    if following is not None:
+        part = Part(following.num_classes, following.classes, *window.samples(HEAD))
     return {
-        layer: SourceWindow(layer, window.statistics(layer), *window.samples(layer), window.previous_means(layer))
-        for layer in window.moments
+        layer: SourceWindow(layer, window.statistics(layer), *window.samples(layer), window.previous_means(layer), part)
+        for layer in ("features", "logits")
     }
 
 

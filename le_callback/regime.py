@@ -21,7 +21,7 @@ def is_converged(record: WindowRecord) -> bool:
     """Whether the classes are separated and the loss is nearly spent, or γ no longer stands out of its interval.
 
     Separated: the head is right for 99 % of the window's samples, the nearest class mean of features or logits for
-    95 %. Spent: ‖Ψ‖ is below 0.1.
+    95 %. Spent: ‖Ψ‖ is below 0.1; where it is unknown, as of very many classes, only the interval of γ counts.
 
     Args:
         record: of one window; without the outputs of a head it is never converged.
@@ -31,13 +31,15 @@ def is_converged(record: WindowRecord) -> bool:
     False
     """
     head = record.head
-    if head is None or head.tried.sum() == 0 or record.effective_training is None:
+    if head is None or head.tried.sum() == 0:
         return False
     accuracies = [found.accuracy for found in record.nearest_mean.values()]
     nearest = max((a for a in accuracies if not math.isnan(a)), default=0.0)
     if head.hits.sum() / head.tried.sum() < SEPARATED or nearest < NEAREST:
         return False
-    return record.effective_training.psi < SPENT or any(c.gamma.low <= 0 for c in record.coefficients.values())
+    training = record.effective_training
+    spent = training is not None and training.psi < SPENT
+    return spent or any(c.gamma.low <= 0 for c in record.coefficients.values())
 
 
 def judge_regime(gamma: Estimate, time: float, index: Estimate, converged: bool = False) -> Regime:

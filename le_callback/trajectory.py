@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from le_callback.values import Source
 
 _FORMAT = 1
 _CENTRED = ("times", "A", "B", "alpha", "beta", "gamma", "alpha_interval", "beta_interval", "gamma_interval")
+_SOURCES = tuple(str(Source(layer, probe)) for probe in (False, True) for layer in ("features", "logits"))
+_DIMENSIONS = {"times": 1, "means": 3, "mean_noise": 2, "counts": 2}
 
 
 @dataclass(frozen=True)
@@ -121,21 +124,81 @@ class Trajectory:
         """Read what ``save`` wrote; nothing in the file can run code.
 
         Raises:
-            ValueError: if the file was not written by ``save``.
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file was not written by ``save``, is damaged, or does not agree with itself.
         """
-        with np.load(Path(path), allow_pickle=False) as archive:
-            if "about" not in archive:
-                raise ValueError(f"Expected a trajectory written by `Trajectory.save`, but {path} holds none.")
-            about = json.loads(str(archive["about"]))
-            if about.get("format") != _FORMAT:
-                raise ValueError(
-                    f"The trajectory {path} has format {about.get('format')}; this version reads {_FORMAT}."
-                )
-            names = dict.fromkeys(key.split("/")[0] for key in archive.files if key.count("/") == 1)
-            sources = {
-                name: SourceTrajectory(
-                    *(archive[f"{name}/{key}"] for key in ("times", "means", "mean_noise", "counts"))
-                )
-                for name in names
-            }
-        return cls(sources, about["time_unit"], tuple(about["class_names"]))
+        try:
+            arrays = _read(Path(path))
+            about = json.loads(str(arrays.pop("about")))
+        except (FileNotFoundError, PermissionError):
+            raise
+        except Exception as error:  # zip, zlib, pickle, header and memory each have errors of their own
+            raise ValueError(
+                f"Expected a trajectory written by `Trajectory.save`, but {path} is none or is damaged"
+                f" ({type(error).__name__}: {error})."
+            ) from error
+        try:
+            return _assembled(about, arrays)
+        except _InconsistentError as error:
+            raise ValueError(f"The trajectory {path} cannot be used: {error}.") from None
+
+
+class _InconsistentError(Exception):
+    """What a file says does not fit together; completes "cannot be used: …"."""
+
+
+def _insist(holds: bool, what: str) -> None:
+    if not holds:
+        raise _InconsistentError(what)
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an ``.npz`` file that hold no objects, by name; raises whatever is wrong with it."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        found = {}
+        for name in names:
+            with archive.open(name) as file:
+                found[name.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+                file.read()  # to the end, where the checksum is
+    return found
+
+
+def _assembled(about: Any, arrays: Mapping[str, NDArray[Any]]) -> Trajectory:
+    _insist(isinstance(about, dict), "it does not say what it holds")
+    form, unit, names = (about.get(key) for key in ("format", "time_unit", "class_names"))
+    _insist(form == _FORMAT, f"it has format {form!r}, and this version reads {_FORMAT}")
+    _insist(isinstance(unit, str), f"its unit of time is {unit!r}")
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    _insist(named, "its class names are no list of names")
+    layers = dict.fromkeys(key.split("/")[0] for key in arrays if key.count("/") == 1)
+    sources = {name: _source(name, arrays, len(names)) for name in layers}
+    return Trajectory(sources, unit, tuple(names))
+
+
+def _source(name: str, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> SourceTrajectory:
+    """One source of a file, once its arrays fit together."""
+    _insist(name in _SOURCES, f"it holds a source {name!r}; there are {', '.join(_SOURCES)}")
+    parts = {}
+    for field, dimensions in _DIMENSIONS.items():
+        array = arrays.get(f"{name}/{field}")
+        _insist(array is not None, f"{name}/{field} is missing")
+        assert array is not None
+        _insist(array.dtype.kind in "fiu", f"{name}/{field} holds no numbers")
+        _insist(array.ndim == dimensions, f"{name}/{field} has {array.ndim} dimensions, not {dimensions}")
+        parts[field] = array
+    T, K, p = parts["means"].shape
+    expected = {"times": (T,), "mean_noise": (T, K), "counts": (T, K)}
+    for field, shape in expected.items():
+        _insist(
+            parts[field].shape == shape,
+            f"{name}/{field} has shape {parts[field].shape}, and {name}/means {parts['means'].shape}",
+        )
+    _insist(num_classes == K, f"it names {num_classes} classes, and {name}/means has {K}")
+    _insist(T > 0 and K > 0 and p > 0, f"{name}/means is empty")
+    times = parts["times"].astype(np.float64)
+    ordered = bool(np.isfinite(times).all() and (np.diff(times) >= 0).all())
+    _insist(ordered, f"{name}/times are not finite and in order")
+    _insist(not (parts["counts"] < 0).any(), f"{name}/counts are below zero")
+    rest = (parts[field].astype(np.float32, copy=False) for field in ("means", "mean_noise", "counts"))
+    return SourceTrajectory(times, *rest)

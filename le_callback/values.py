@@ -96,6 +96,10 @@ class BoundedSeries(Generic[T]):
             self.times, self.values = self.times[::2], self.values[::2]
             self.stride *= 2
 
+    def state_dict(self) -> dict[str, Any]:
+        """Arguments for a series that goes on from here; the values as they are."""
+        return {"stride": self.stride, "added": self.added, "times": list(self.times), "values": list(self.values)}
+
 
 @dataclass(frozen=True)
 class Tag:

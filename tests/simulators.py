@@ -70,7 +70,7 @@ def simulate(E, P, blocks, start, times, *, sigma=0.0, runs=1, rng=None, substep
 def simulated_growth(gamma, runs, sigma, seed):
     """G of ``runs`` LE-SDEs (I-model, K = 3, p = 4), one value for 50 of 10,000 steps, from the difference mode.
 
-    Times (T,) and G (runs, T), with sampling noise of the class means.
+    Times (T,), G (runs, T), the sampling variance of G (runs, T), from that of the class means, and 1/amplitude².
     """
     K, p, window, steps = 3, 4, 50, 10_000
     rng = np.random.default_rng(seed)
@@ -81,5 +81,6 @@ def simulated_growth(gamma, runs, sigma, seed):
         sigma=sigma, runs=runs, rng=rng, substeps=1,
     )  # fmt: skip
     means = means + 0.02 * rng.standard_normal(means.shape)
-    amplitude = np.linalg.norm(means - means.mean(2, keepdims=True), axis=(2, 3))
-    return times, K * np.log(amplitude / amplitude[:, :1])
+    square = ((means - means.mean(2, keepdims=True)) ** 2).sum((2, 3))
+    square = square - 0.02**2 * (K - 1) * p
+    return times, K / 2 * np.log(square / square[:, :1]), K**2 * 0.02**2 / square, 1 / square

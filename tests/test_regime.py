@@ -11,7 +11,7 @@ from simulators import simulated_growth
 from windows import with_measure, without_measure
 
 from le_callback import SeparationMonitor
-from le_callback.elasticity.tail_index import local_tail_index
+from le_callback.elasticity import local_tail_index
 from le_callback.measures import NearestMean
 from le_callback.regime import is_converged, judge_regime
 from le_callback.values import Estimate
@@ -28,18 +28,18 @@ DECAYS = {
 @pytest.mark.parametrize("sigma", [0.003, 0.03])
 def test_regime_is_right_or_unknown_on_simulated_runs(name, sigma):
     """At most 5 % of 200 runs on the wrong side; with little noise at most 5 % undecided."""
-    times, growth = simulated_growth(DECAYS[name], RUNS, sigma, seed=len(name))
+    times, *growth = simulated_growth(DECAYS[name], RUNS, sigma, seed=len(name))
     found = Counter()
-    for G in growth:
+    for run in zip(*growth, strict=True):
         gamma = DECAYS[name](times[-1])
-        index = local_tail_index(times, G)
+        index = local_tail_index(times, *run)
         found[judge_regime(Estimate(gamma, 0.5 * gamma, 2 * gamma), times[-1], index).name] += 1
     assert found[name] + found["not identifiable"] >= 0.95 * RUNS, found
     assert sigma > 0.01 or found[name] >= 0.95 * RUNS, found
 
 
 def test_little_data_is_not_identifiable():
-    unknown = local_tail_index([50.0, 100.0], [0.0, 1.0])
+    unknown = local_tail_index([50.0, 100.0], [0.0, 1.0], [0.0, 0.0])
     assert math.isnan(unknown.value)
     assert judge_regime(Estimate(1.0, 0.5, 2.0), 100.0, unknown).name == "not identifiable"
 

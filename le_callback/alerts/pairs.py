@@ -43,6 +43,10 @@ class PairTrack:
         rows = np.ix_(classes, classes)
         return PairTrack(self.recent[rows], self.weight[rows], self.best[rows])
 
+    def widened(self, rows: Sequence[int], size: int) -> PairTrack:
+        """Of ``size`` classes, where those of now have ``rows``; of the others nothing is known."""
+        return PairTrack(*(_placed(x, rows, size, 0.0) for x in (self.recent, self.weight, self.best)))
+
     def replaced(self, classes: Sequence[int], part: PairTrack) -> PairTrack:
         """With ``part`` for some classes."""
         rows = np.ix_(classes, classes)
@@ -64,32 +68,66 @@ class PairTrack:
 
 @dataclass(frozen=True)
 class PairState:
-    """What ``PairMerging`` remembers.
+    """What ``PairMerging`` remembers. C of K classes are followed.
 
     Attributes:
+        num_classes: K.
+        classes: (C,) of the rows, in order.
         windows: judged so far.
-        log_sum: (K, K) evidence that the pair merges.
+        log_sum: (C, C) evidence that the pair merges.
         features: discriminability in the features.
         head: discriminability by the head.
 
-    >>> PairState.empty(2).windows
-    0
+    >>> PairState.empty(2).classes
+    (0, 1)
     """
 
+    num_classes: int
+    classes: tuple[int, ...]
     windows: int
     log_sum: Array
     features: PairTrack
     head: PairTrack
 
     @classmethod
-    def empty(cls, num_classes: int) -> PairState:
-        """Of no window yet."""
-        nothing = np.full((num_classes, num_classes), -np.inf)
-        return cls(0, nothing, PairTrack.empty(num_classes), PairTrack.empty(num_classes))
+    def empty(cls, num_classes: int, most: int | None = None) -> PairState:
+        """Of no window yet; of more than ``most`` classes, those that come are followed."""
+        C = num_classes if most is None or num_classes <= most else 0
+        nothing = np.full((C, C), -np.inf)
+        return cls(num_classes, tuple(range(C)), 0, nothing, PairTrack.empty(C), PairTrack.empty(C))
 
-    def accumulated(self, classes: Sequence[int], log_e: Array, warm_up: int) -> PairState:
-        """One window on, with its evidence for some classes; none counts during the ``warm_up``."""
-        windows, log_sum, rows = self.windows + 1, self.log_sum.copy(), np.ix_(classes, classes)
+    def joined(self, classes: Sequence[int], most: int) -> PairState:
+        """With others of ``classes``, evenly spaced, as long as not more than ``most`` are followed.
+
+        >>> PairState.empty(1000, most=4).joined(range(0, 1000, 2), most=4).classes
+        (0, 250, 500, 750)
+        """
+        room = most - len(self.classes)
+        new = sorted(set(classes) - set(self.classes)) if room > 0 else []
+        if not new:
+            return self
+        new = new[:: -(-len(new) // room)]
+        after = tuple(sorted({*self.classes, *new}))
+        position = {k: i for i, k in enumerate(after)}
+        rows, C = [position[k] for k in self.classes], len(after)
+        return replace(
+            self,
+            classes=after,
+            log_sum=_placed(self.log_sum, rows, C, -np.inf),
+            features=self.features.widened(rows, C),
+            head=self.head.widened(rows, C),
+        )
+
+    def accumulated(self, rows: Sequence[int], log_e: Array, warm_up: int) -> PairState:
+        """One window on, with its evidence for some rows; none counts during the ``warm_up``."""
+        windows, log_sum, there = self.windows + 1, self.log_sum.copy(), np.ix_(rows, rows)
         if windows > warm_up:
-            log_sum[rows] = accumulate(log_sum[rows], log_e, windows)
+            log_sum[there] = accumulate(log_sum[there], log_e, windows)
         return replace(self, windows=windows, log_sum=log_sum)
+
+
+def _placed(part: Array, rows: Sequence[int], size: int, otherwise: float) -> Array:
+    """A square of ``size`` that holds ``part`` in ``rows``."""
+    whole = np.full((size, size), otherwise)
+    whole[np.ix_(rows, rows)] = part
+    return whole

@@ -26,7 +26,7 @@ def chosen_classes(chosen: Sequence[int | str] | None, names: Sequence[str]) -> 
     return tuple(found)
 
 
-def resolve_class_names(given: Sequence[str] | None, loader: Any, num_classes: int) -> list[str]:
+def resolve_class_names(given: Sequence[Any] | None, loader: Any, num_classes: int) -> list[str]:
     """K names: those given, else ``classes`` of the loader's dataset if it has K of them, else 0, 1, ….
 
     Raises:
@@ -37,8 +37,35 @@ def resolve_class_names(given: Sequence[str] | None, loader: Any, num_classes: i
     """
     if given is not None:
         require(len(given) == num_classes, "class_names", given, f"{num_classes} names, one for each class")
-        return list(given)
-    known = getattr(getattr(loader, "dataset", None), "classes", None)
-    if isinstance(known, list | tuple) and len(known) == num_classes:
-        return [str(name) for name in known]
-    return [str(k) for k in range(num_classes)]
+        return [str(name) for name in given]
+    known = dataset_classes(getattr(loader, "dataset", None))
+    return known if known is not None and len(known) == num_classes else [str(k) for k in range(num_classes)]
+
+
+def dataset_classes(dataset: Any, depth: int = 16) -> list[str] | None:
+    """The ``classes`` of a dataset, of the one that it is a part of, or of all that it is made of, if they agree.
+
+    Args:
+        dataset: of any kind; ``Subset`` and what ``random_split`` gives have a ``dataset``, ``ConcatDataset`` has
+            ``datasets``.
+        depth: wrappers that are looked through at most.
+
+    >>> class Pets(list):
+    ...     classes = ("cat", "dog")
+    >>> from torch.utils.data import ConcatDataset, Subset
+    >>> dataset_classes(ConcatDataset([Subset(Pets([1, 2]), [0]), Pets([3])]))
+    ['cat', 'dog']
+    """
+    own = getattr(dataset, "classes", None)
+    if isinstance(own, list | tuple):
+        return [str(name) for name in own]
+    if depth <= 0:
+        return None
+    inner = getattr(dataset, "dataset", None)
+    if inner is not None:
+        return dataset_classes(inner, depth - 1)
+    parts = getattr(dataset, "datasets", None)
+    if not isinstance(parts, list | tuple) or not parts:
+        return None
+    found = [dataset_classes(part, depth - 1) for part in parts]
+    return found[0] if all(names == found[0] for names in found) else None

@@ -13,7 +13,7 @@ The way of the data of a whole run, each file using only those before it:
 Beside it: ``le_matrix`` estimates the full matrix E, ``stages`` finds a change of the growth rate.
 
 Live, window after window: ``mode_readings`` → ``local_fits`` → ``tracker`` → ``window_coefficients``, with the same
-``rates`` and ``tail_index``.
+``rates`` and ``tail_index``; ``rate_index`` says how γ falls now.
 
 Source of the model: Zhang, Wang, Su, "Imitating Deep Learning Dynamics via Locally Elastic Stochastic Differential
 Equations", NeurIPS 2021, arXiv 2110.05960.
@@ -23,9 +23,10 @@ from le_callback.elasticity.coefficients import LECoefficients
 from le_callback.elasticity.estimators import estimate_coefficients
 from le_callback.elasticity.le_matrix import LEMatrix, estimate_le_matrix
 from le_callback.elasticity.mode_readings import Mode, ModeReading, read_modes
+from le_callback.elasticity.rate_index import local_tail_index
 from le_callback.elasticity.sampling_noise import SamplingNoise
 from le_callback.elasticity.stages import Stages, detect_stages
-from le_callback.elasticity.tail_index import TailIndex, finite_time_index, local_tail_index
+from le_callback.elasticity.tail_index import TailIndex, finite_time_index
 from le_callback.elasticity.tracker import CoefficientTracker, add_together
 from le_callback.elasticity.window_coefficients import WindowCoefficients
 

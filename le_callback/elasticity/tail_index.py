@@ -1,10 +1,7 @@
-"""How fast a coefficient falls off, f ~ t^(−r): critical value r = 1.
+"""Finite-time index of a coefficient f ~ t^(−r), critical value r = 1: how far its integral has grown so far.
 
-Theorem (Zhang, Wang, Su 2021, section 3): γ = ω(1/t) ⇒ separable with probability → 1, γ = o(1/t) ⇒ with probability 0.
-
-Two indices answer two questions. The *finite-time index* of a cumulative F = ∫f, as in the paper's published code, says
-how large F has grown so far: it depends on the reference time (F is 0 there) and on the unit of t. The *local* index
-says how the rate falls now: it depends on neither.
+As in the paper's published code, of a cumulative F = ∫f; it depends on the reference time (F is 0 there) and on the
+unit of t. How the rate falls now is another question: see ``rate_index``.
 
 Legend: T times, n times of a tail; t counts from 0; intervals are lower and upper end.
 """
@@ -14,16 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
-from scipy.special import log_ndtr
-from scipy.stats import t as student
 
-from le_callback.values import NAN, Array, Estimate
+from le_callback.values import NAN, Array
 
-_BINS, _SPAN, _PER_BIN = 8, 12.0, 4
-_GRID = np.linspace(-1.0, 4.0, 501)
 _UNKNOWN = (NAN, NAN)
 
 
@@ -188,74 +180,3 @@ def _slope(tail: Tail) -> tuple[float, tuple[float, float]]:
     slope = 1 - t * f / F
     half = t / F * np.hypot(half_f, f / F * half_F)
     return float(slope), (float(slope - half), float(slope + half))
-
-
-def local_tail_index(times: Sequence[float], growth: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Tail index r of γ ~ t^(−r) now, from the growth of G over the last windows, with its interval.
-
-    On a grid of log time, ΔG = c ∫ t^(−r) dt + noise: neither the reference time of G nor its scale matters. The
-    variance of each ΔG comes from the scatter of the increments inside its bin; the likelihood of r, with c > 0
-    integrated out, is normalised over −1 ≤ r ≤ 4 and widened where the bins scatter more than their variances say.
-
-    Args:
-        times: (T,) increasing and positive.
-        growth: (T,) G.
-        confidence: of the interval.
-
-    Returns:
-        The median and the interval; unknown with fewer than 5 bins of 4 increments.
-
-    >>> t = np.arange(50.0, 5000.0, 25.0)
-    >>> noise = 1e-4 * np.random.default_rng(0).standard_normal(len(t)).cumsum()
-    >>> round(local_tail_index(t, t**0.5 + noise).value, 2)
-    0.5
-    """
-    t, G = np.asarray(times, dtype=np.float64), np.asarray(growth, dtype=np.float64)
-    late = (t > 0) & (t >= t[-1] / _SPAN) & np.isfinite(G) if len(t) else np.zeros(0, dtype=bool)
-    t, G = t[late], G[late]
-    edges = _edges(t)
-    if len(edges) < 6:
-        return Estimate.unknown()
-    response, variance = np.diff(G[edges]), np.empty(len(edges) - 1)
-    for i, (a, b) in enumerate(pairwise(edges)):
-        x, d = np.diff(t[a : b + 1]), np.diff(G[a : b + 1])
-        rest = d - x * (d.sum() / x.sum())
-        variance[i] = rest @ rest * len(d) / (len(d) - 1)
-    pooled = float(np.median(variance / np.diff(t[edges])))
-    variance = (variance + pooled * np.diff(t[edges])) / 2 + 1e-300
-    steps = np.log(t[edges])
-    power = 1 - _GRID[:, None]
-    # ∫ t^(−r) dt over a bin, relative to the last time so that c is of one scale for all r
-    safe = np.where(np.abs(power) < 1e-9, 1.0, power)
-    flow = np.where(np.abs(power) < 1e-9, np.diff(steps), np.diff(np.exp(safe * (steps - steps[-1])), axis=1) / safe)
-    flow = flow / np.sqrt((flow**2 / variance).sum(1, keepdims=True))  # unit information
-    fitted = (flow * response / variance).sum(1)
-    total = float((response**2 / variance).sum())
-    misfit = np.maximum(total - fitted.clip(min=0) ** 2, 0)
-    dof = len(response) - 2
-    scale = max(1.0, float(misfit.min()) / dof)
-    log_likelihood = (fitted**2 - fitted.max() ** 2) / (2 * scale) + log_ndtr(fitted / math.sqrt(scale))
-    weight = np.exp(log_likelihood - log_likelihood.max())
-    cumulative = np.cumsum(weight) / weight.sum()
-    # few degrees of freedom: tails like Student's
-    tail = float(2 * (1 - _normal_cdf(float(student.ppf(0.5 + confidence / 2, dof)))))
-    low, value, high = np.interp([tail / 2, 0.5, 1 - tail / 2], cumulative, _GRID)
-    return Estimate(float(value), float(low), float(high))
-
-
-def _normal_cdf(z: float) -> float:
-    return 0.5 * math.erfc(-z / math.sqrt(2))
-
-
-def _edges(t: Array) -> list[int]:
-    """Indices that cut the times into bins of equal log width with at least 4 increments each."""
-    if len(t) < 5 * _PER_BIN + 1:
-        return []
-    wanted = np.searchsorted(t, np.geomspace(t[0], t[-1], _BINS + 1)[1:-1])
-    edges = [0]
-    for i in [*wanted.tolist(), len(t) - 1]:
-        if i - edges[-1] >= _PER_BIN:
-            edges.append(i)
-    if edges[-1] != len(t) - 1:
-        edges[-1] = len(t) - 1
-    return edges

@@ -19,6 +19,7 @@ import numpy as np
 
 from le_callback.elasticity.local_fits import LocalFit, ProcessMemory, solve
 from le_callback.elasticity.mode_readings import MODES, Mode, ModeHistory, ModePoint, ModeReading, mode_series
+from le_callback.elasticity.rate_index import local_tail_index
 from le_callback.elasticity.rates import mode_channels, mode_functionals
 from le_callback.elasticity.tail_index import recent_index
 from le_callback.elasticity.window_coefficients import WindowCoefficients
@@ -85,12 +86,13 @@ class CoefficientTracker:
         self._memory: dict[str, ProcessMemory] = {"both": ProcessMemory(), "gamma": ProcessMemory()}
         self._origin: tuple[float, float, float] | None = None  # time and log amplitudes where A = B = 0
         self._series: dict[str, BoundedSeries[float]] = {name: BoundedSeries() for name in ("A", "B", "gamma")}
+        self._wander: BoundedSeries[tuple[float, float]] = BoundedSeries()  # sampling variance of G, 1/amplitude²
         self._window_times: deque[float] = deque(maxlen=smoothing)
 
-    @property
-    def growth(self) -> BoundedSeries[float]:
-        """G = ∫γ since the reference time of its mode, at the windows in which it was identifiable."""
-        return self._series["gamma"]
+    def local_index(self) -> Estimate:
+        """Local tail index of γ ~ t^(−r) now, from its growth since the reference time of its mode."""
+        growth, wander = self._series["gamma"], np.array(self._wander.values).reshape(-1, 2)
+        return local_tail_index(growth.times, growth.values, wander[:, 0], wander[:, 1], self.confidence)
 
     def add(self, time: float, readings: Mapping[Mode, ModeReading]) -> WindowCoefficients:
         """Take in one window and say what is known now."""
@@ -106,7 +108,9 @@ class CoefficientTracker:
         for point in new[self._gamma_mode]:
             assert reference is not None
             growth = point.log_amplitude - reference.log_amplitude
-            self._series["gamma"].add(point.time, self._weights.gamma_weight * growth)
+            weight = self._weights.gamma_weight
+            self._series["gamma"].add(point.time, weight * growth)
+            self._wander.add(point.time, (weight**2 * point.noise, 1 / point.scale))
         return self._cumulate({p.time for points in new.values() for p in points})
 
     def _cumulate(self, fresh: set[float]) -> tuple[float, float] | None:
@@ -212,10 +216,8 @@ class CoefficientTracker:
             "points": {mode: [list(astuple(p)) for p in points] for mode, points in self._points.items()},
             "memory": {kind: memory.state() for kind, memory in self._memory.items()},
             "origin": self._origin,
-            "series": {
-                name: {"stride": s.stride, "added": s.added, "times": list(s.times), "values": list(s.values)}
-                for name, s in self._series.items()
-            },
+            "series": {name: series.state_dict() for name, series in self._series.items()},
+            "wander": self._wander.state_dict(),
             "window_times": list(self._window_times),
         }
 
@@ -227,6 +229,7 @@ class CoefficientTracker:
         self._memory = {kind: ProcessMemory.from_state(saved) for kind, saved in state["memory"].items()}
         self._origin = tuple(state["origin"]) if state["origin"] else None
         self._series = {name: BoundedSeries(**saved) for name, saved in state["series"].items()}
+        self._wander = BoundedSeries(**state["wander"])
         self._window_times = deque(state["window_times"], maxlen=self.smoothing)
 
 

@@ -22,6 +22,26 @@ _WIDE_NUMBERS = 2**18  # means of up to so many numbers are taken to double prec
 
 
 @dataclass(frozen=True)
+class Part:
+    """The window follows a part of all classes; logits are those of the followed ones.
+
+    Attributes:
+        num_classes: of all.
+        classes: (K,) that are followed.
+        scores: (N, 2) of the samples: the logit of the label and the largest other, of all classes.
+        labels: (N,) their rows among ``classes``.
+
+    >>> Part(9, (0, 3, 6), torch.zeros(1, 2), torch.tensor([2])).classes[2]
+    6
+    """
+
+    num_classes: int
+    classes: tuple[int, ...]
+    scores: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
 class SourceWindow:
     """One source of a window: its moments and its most recent samples.
 
@@ -31,6 +51,7 @@ class SourceWindow:
         samples: (N, p).
         sample_labels: (N,) class indices.
         previous_means: (K, p) of the windows before, NaN rows for classes never seen; None in the first window.
+        part: where K are not all the classes that there are.
 
     >>> from le_callback.moments import ClassMoments
     >>> x, y = torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 2])
@@ -44,6 +65,7 @@ class SourceWindow:
     samples: Tensor
     sample_labels: Tensor
     previous_means: Tensor | None
+    part: Part | None = None
 
     @property
     def num_classes(self) -> int:
@@ -53,7 +75,13 @@ class SourceWindow:
     @cached_property
     def classes(self) -> tuple[int, ...]:
         """The K′ classes that are compared: those seen in the window, at most 1,024, evenly spaced."""
-        return tuple(self._chosen.tolist())
+        rows = self._chosen.tolist()
+        return tuple(rows) if self.part is None else tuple(self.part.classes[row] for row in rows)
+
+    @property
+    def rows(self) -> Tensor:
+        """(K′,) of the compared classes among the K."""
+        return self._chosen
 
     @cached_property
     def _chosen(self) -> Tensor:

@@ -51,8 +51,8 @@ def effective_training(logit_means: Tensor) -> EffectiveTraining:
     return EffectiveTraining(psi=rms[0], residue=rms[1])
 
 
-def _of_window(window: SourceWindow) -> EffectiveTraining:
-    return effective_training(window.statistics.mean)
+def _of_window(window: SourceWindow) -> EffectiveTraining | None:
+    return None if window.part is not None else effective_training(window.statistics.mean)  # a softmax is over all
 
 
 MEASURE = Measure(

@@ -76,9 +76,6 @@ def head_margin(
         return None
     own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
     other = logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1)
-    margin = (own - other).double()
-    counts, hits = tally(labels, margin > 0, torch.ones(num_classes, dtype=torch.bool, device=labels.device))
-    per_class = margin.new_zeros(num_classes).index_add_(0, labels, margin) / counts
     names = tuple(range(num_classes)) if paired is None else tuple(paired)
     scores, rows = logits, labels
     if len(names) < logits.shape[1]:
@@ -87,6 +84,16 @@ def head_margin(
         position[chosen] = torch.arange(len(names), device=labels.device)
         rows = position[labels]
         scores, rows = logits[rows >= 0][:, chosen], rows[rows >= 0]
+    return _margins(own, other, labels, num_classes, names, score_discriminability(scores, rows))
+
+
+def _margins(
+    own: Tensor, other: Tensor, labels: Tensor, num_classes: int, names: tuple[int, ...], pairs: Tensor
+) -> HeadMargin:
+    """From the logit of the label and the largest other, (N,) each."""
+    margin = (own - other).double()
+    counts, hits = tally(labels, margin > 0, torch.ones(num_classes, dtype=torch.bool, device=labels.device))
+    per_class = margin.new_zeros(num_classes).index_add_(0, labels, margin) / counts
     return HeadMargin(
         margin=float(margin.mean()),
         margin_low=float(margin.quantile(LOW_QUANTILE)),
@@ -94,12 +101,20 @@ def head_margin(
         tried=on_host(counts),
         hits=on_host(hits),
         classes=names,
-        pairs=on_host(score_discriminability(scores, rows)),
+        pairs=on_host(pairs),
     )
 
 
 def _of_window(window: SourceWindow) -> HeadMargin | None:
-    return head_margin(window.samples, window.sample_labels, window.num_classes, window.classes)
+    part = window.part
+    if part is None:
+        return head_margin(window.samples, window.sample_labels, window.num_classes, window.classes)
+    if len(part.labels) == 0:
+        return None
+    own, other = part.scores.unbind(1)
+    classes = torch.tensor(part.classes, device=part.labels.device)
+    pairs = score_discriminability(window.features[:, window.rows], window.labels)
+    return _margins(own, other, classes[part.labels], part.num_classes, window.classes, pairs)
 
 
 MEASURE = Measure(

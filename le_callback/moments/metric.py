@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import count
 from typing import Any
 
 import torch
@@ -13,9 +14,15 @@ from le_callback.errors import require
 from le_callback.moments.statistics import ClassStatistics, class_statistics
 from le_callback.moments.sums import MomentState, accumulation_dtype, empty_moments, merge_moments, update_moments
 
+_BITS = 32
+_instances = count()
+
 
 class ClassMoments(Metric):
     """Class means and within-class scatter as a torchmetrics metric.
+
+    A module's ``state_dict`` gets nothing of it unless ``persistent(True)`` asks for that. In a ``MetricCollection``
+    it never shares the sums of another: sums that are equal after the first batch need not be so after the next.
 
     Args:
         num_classes: K.
@@ -44,6 +51,7 @@ class ClassMoments(Metric):
     scatter: Tensor
     nonfinite: Tensor
     mislabelled: Tensor
+    instance: Tensor
 
     def __init__(
         self,
@@ -62,9 +70,13 @@ class ClassMoments(Metric):
         require(tuple(reference.shape) == shape, "reference", tuple(reference.shape), f"of shape {shape}")
         self.ignore_index = ignore_index
         reference = reference.to(accumulation_dtype(reference.dtype))
-        self.register_buffer("reference", reference)
+        self.register_buffer("reference", reference, persistent=False)
         for name, default in _sums(empty_moments(reference)).items():
             self.add_state(name, default, dist_reduce_fx="sum")
+        # collections merge metrics whose states are equal: this one differs between any two
+        number = next(_instances)
+        bits = torch.tensor([float(number >> bit & 1) for bit in range(_BITS)])
+        self.add_state("instance", bits, dist_reduce_fx="max")
 
     def update(self, features: Tensor, target: Tensor) -> None:
         """Add samples: features ``(N, p)`` and labels ``(N,)`` or class weights ``(N, K)``."""
@@ -74,10 +86,20 @@ class ClassMoments(Metric):
         """The moments of all samples so far."""
         return class_statistics(self._moments())
 
+    def persistent(self, mode: bool = False) -> None:
+        """Change whether a ``state_dict`` holds the sums, and the reference that they are about."""
+        super().persistent(mode)
+        if mode:
+            self._non_persistent_buffers_set.discard("reference")
+        else:
+            self._non_persistent_buffers_set.add("reference")
+
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Take in the samples of another metric or state; another metric may have another reference."""
         if isinstance(incoming_state, ClassMoments):
             incoming_state = _sums(merge_moments(empty_moments(self.reference), incoming_state._moments()))
+        if isinstance(incoming_state, dict):
+            incoming_state = incoming_state | {"instance": self.instance}
         super().merge_state(incoming_state)
 
     def _moments(self) -> MomentState:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from le_callback.moments.following import heaviest
 from le_callback.moments.statistics import ClassStatistics, class_statistics
 from le_callback.moments.sums import (
     MomentState,
@@ -32,6 +33,7 @@ ROWS_PER_CLASS, MIN_ROWS, MAX_ROWS = 4, 1024, 4096
 
 
 _ADDITIVE = ("total", "weight", "weight_sq", "scatter", "nonfinite", "mislabelled")
+_COUNTS = "counts"
 
 
 class ClassWindow:
@@ -40,6 +42,7 @@ class ClassWindow:
     Args:
         references: the means (K, p) to sum about, by source. They fix widths, dtypes and device.
         ignore_index: integer label that is left out.
+        counted: number of classes whose samples are ``counts``, where the window follows a part of them; else 0.
 
     >>> x = torch.tensor([[0.0], [2.0], [9.0]])
     >>> window = ClassWindow.for_batch({"features": x}, num_classes=2)
@@ -48,8 +51,9 @@ class ClassWindow:
     tensor([1., 9.])
     """
 
-    def __init__(self, references: Mapping[str, Tensor], ignore_index: int | None = None) -> None:
+    def __init__(self, references: Mapping[str, Tensor], ignore_index: int | None = None, *, counted: int = 0) -> None:
         first = next(iter(references.values()))
+        self.counts = torch.zeros(counted, device=first.device)
         self.num_classes = first.shape[0]
         self.ignore_index = ignore_index
         self._ever_seen = torch.zeros(self.num_classes, dtype=torch.bool, device=first.device)
@@ -64,9 +68,12 @@ class ClassWindow:
         self._advanced = False
 
     @classmethod
-    def for_batch(cls, batch: Mapping[str, Tensor], num_classes: int, ignore_index: int | None = None) -> ClassWindow:
+    def for_batch(
+        cls, batch: Mapping[str, Tensor], num_classes: int, ignore_index: int | None = None, *, counted: int = 0
+    ) -> ClassWindow:
         """An empty window for samples like those of a first batch, (N, p) by source."""
-        return cls({name: initial_reference(x, num_classes) for name, x in batch.items()}, ignore_index)
+        references = {name: initial_reference(x, num_classes) for name, x in batch.items()}
+        return cls(references, ignore_index, counted=counted)
 
     @classmethod
     def from_state(
@@ -77,8 +84,9 @@ class ClassWindow:
             name: MomentState(**{key: tensor.to(device, copy=True) for key, tensor in saved.items()})
             for name, saved in state["moments"].items()
         }
-        window = cls({name: m.reference for name, m in moments.items()}, ignore_index)
-        window.moments = moments
+        counts = state["counts"].to(device, copy=True)
+        window = cls({name: m.reference for name, m in moments.items()}, ignore_index, counted=len(counts))
+        window.moments, window.counts = moments, counts
         window._advanced, window._ever_seen = state["advanced"], state["ever_seen"].to(device, copy=True)
         window._filled, window._cursor = state["filled"], state["cursor"]
         window._accumulated = state["accumulated"]
@@ -104,7 +112,7 @@ class ClassWindow:
             target: integer labels (N,) or class weights (N, K).
         """
         self._kept.clear()
-        labels = target if target.ndim == 1 else _heaviest(target)
+        labels = target if target.ndim == 1 else heaviest(target)
         done, n = 0, len(target)
         while done < n:
             take = min(n - done, self._capacity - self._cursor)
@@ -169,6 +177,7 @@ class ClassWindow:
         self._advanced = self._advanced or not self.empty
         self._ever_seen |= next(iter(self.moments.values())).weight > 0
         self.moments = {name: empty_moments(next_reference(m)) for name, m in self.moments.items()}
+        self.counts.zero_()
         self._filled = self._cursor = self._accumulated = 0
 
     @property
@@ -193,7 +202,8 @@ class ClassWindow:
     def sums(self) -> dict[str, Tensor]:
         """The additive parts of the moments of all samples, as ``<source>.<field>``."""
         self._accumulate(self._cursor)
-        return {f"{name}.{field}": getattr(m, field) for name, m in self.moments.items() for field in _ADDITIVE}
+        sums = {f"{name}.{field}": getattr(m, field) for name, m in self.moments.items() for field in _ADDITIVE}
+        return sums | {_COUNTS: self.counts}
 
     def latest(self, n: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Labels of the last samples, at most n, and their deviations from the references, by source."""
@@ -211,6 +221,7 @@ class ClassWindow:
                 getattr(moments, field).copy_(sums[f"{name}.{field}"])
             self.moments[name] = moments
             self._rows[name][: len(labels)] = deviations[name]
+        self.counts.copy_(sums[_COUNTS])
         self._labels[: len(labels)] = labels
         self._filled = len(labels)
         self._cursor = self._accumulated = len(labels) % self._capacity
@@ -219,6 +230,7 @@ class ClassWindow:
         """Forget the samples of the open window."""
         self._kept.clear()
         self.moments = {name: empty_moments(m.reference) for name, m in self.moments.items()}
+        self.counts.zero_()
         self._filled = self._cursor = self._accumulated = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -235,16 +247,10 @@ class ClassWindow:
             "accumulated": self._accumulated,
             "advanced": self._advanced,
             "ever_seen": self._ever_seen.cpu().clone(),
+            "counts": self.counts.cpu().clone(),
         }
 
 
 def _readable(x: Tensor) -> Tensor:
     """On the host where the device has no double precision, in which a window is evaluated."""
     return x.cpu() if x.device.type == "mps" else x
-
-
-def _heaviest(weights: Tensor) -> Tensor:
-    """The class of the largest weight; −1 for rows that the moments leave out or that weigh nothing."""
-    mass = weights.sum(1)
-    usable = (weights >= 0).all(1) & (mass > 0) & mass.isfinite()
-    return torch.where(usable, weights.argmax(1), -1)

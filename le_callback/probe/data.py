@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from le_callback.capture.labels import LabelReader, describe
+from le_callback.notices import DiagnosticWarning, warn
 
 ProbeData = int | Sequence[Any] | Dataset[Any] | DataLoader[Any]
 
 BATCH_SIZE = 256
 SCANNED_PER_WANTED = 50  # samples looked at for each one that is wanted of a class, before a class is given up
+MAX_SAMPLES = 50_000  # of a probe: of a loader that holds more, or never ends, the first are taken
 
 
 def probe_batches(data: ProbeData, training_loader: Any = None) -> Iterator[Any]:
@@ -63,7 +65,7 @@ def gather_probe(
     """The batches of the probe; for a number n, training batches cut down to about n samples of each class.
 
     Args:
-        data: see ``probe_batches``.
+        data: see ``probe_batches``; the first 50,000 samples are taken of one that holds more, and that is told.
         read_labels: finds the labels in a batch.
         num_classes: K, needed for a number.
         training_loader: where a number of samples a class comes from.
@@ -72,7 +74,7 @@ def gather_probe(
         ValueError: if there is no sample.
     """
     if not isinstance(data, int):
-        batches = list(probe_batches(data))
+        batches = _first_samples(probe_batches(data), read_labels)
         if not batches:
             raise ValueError("Expected argument `probe` to hold samples, but it is empty.")
         return batches
@@ -96,6 +98,25 @@ def gather_probe(
         looked_at += len(labels)
         if not missing.any() or looked_at >= SCANNED_PER_WANTED * data * num_classes:
             break
+    return kept
+
+
+def _first_samples(batches: Iterator[Any], read_labels: LabelReader) -> list[Any]:
+    """The batches of the first ``MAX_SAMPLES`` samples; tells where there are more."""
+    kept, samples = [], 0
+    for batch in batches:
+        if samples >= MAX_SAMPLES:
+            warn(
+                f"the probe holds more than {MAX_SAMPLES:,} samples, or never ends; the first {samples:,} are used",
+                DiagnosticWarning,
+            )
+            break
+        kept.append(batch)
+        try:
+            labels = read_labels(batch)
+        except Exception:  # told when this batch is read
+            labels = torch.zeros(1)
+        samples += max(1, len(labels) if labels.ndim else 1)
     return kept
 
 

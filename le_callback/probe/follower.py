@@ -12,6 +12,7 @@ from torch import Tensor
 
 from le_callback.elasticity.live import LayerReading, LiveCoefficients
 from le_callback.elasticity.window_coefficients import WindowCoefficients
+from le_callback.moments.following import followed_classes
 from le_callback.moments.statistics import ClassStatistics
 from le_callback.probe.response_matrix import ResponseMatrix, ResponseMatrixTracker, matrix_classes
 from le_callback.probe.step_response import StepResponse, StepResponseTracker
@@ -85,7 +86,7 @@ class ProbeFollower:
         settings = {"smoothing": smoothing, "threshold": threshold, "confidence": confidence}
         self._live = LiveCoefficients(followed, num_classes, **settings)
         self._coefficients = self._live.unread("the probe was not read yet")
-        self.step_response = {layer: StepResponseTracker(4 * smoothing, confidence) for layer in LAYERS}
+        self.step_response = {layer: StepResponseTracker(4 * smoothing, confidence, num_classes) for layer in LAYERS}
         classes = matrix_classes(chosen, num_classes)
         layers = LAYERS if classes else ()
         self.response_matrix = {layer: ResponseMatrixTracker(layer, classes, num_classes) for layer in layers}
@@ -95,14 +96,21 @@ class ProbeFollower:
         self._coefficients = self._live.add(time, {layer: LayerReading(s) for layer, s in statistics.items()})
 
     def add_step(self, composition: Tensor, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
-        """Take in one optimizer step: class weights (K,) of its batch, probe means (K, p) before and after it."""
+        """Take in one optimizer step: class weights (K,) of its batch, probe means (K, p) before and after it.
+
+        Means of the followed classes alone give no LE matrix: what the others pull is not known.
+        """
         total = composition.sum()
         if not bool(total > 0):
             return
+        share, K = composition / total, len(composition)
+        part = followed_classes(K, before["features"].shape[1]) if "features" in before else None
+        if part is not None:
+            share = share[list(part)]
         for layer in self.step_response.keys() & before.keys() & after.keys():
-            step = composition / total, before[layer], after[layer]
+            step = share, before[layer], after[layer]
             self.step_response[layer].add(*step)
-            if layer in self.response_matrix:
+            if layer in self.response_matrix and part is None:
                 self.response_matrix[layer].add(*step)
 
     def findings(self) -> ProbeFindings:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from le_callback.capture.base import Capture
 from le_callback.capture.labels import LabelReader, align
+from le_callback.moments.following import Following, followed_classes
 from le_callback.moments.statistics import ClassStatistics, class_statistics
-from le_callback.moments.sums import empty_moments, initial_reference, update_moments
+from le_callback.moments.sums import MomentState, empty_moments, initial_reference, update_moments
 from le_callback.probe.data import ProbeData, gather_probe, probe_batches
 from le_callback.probe.step_response import batch_composition
 
@@ -158,8 +159,11 @@ class Probe:
                 self._batches = gather_probe(self._data, self._read_labels, capture.num_classes, training_loader)
 
     def read(self, module: nn.Module, capture: Capture, passing: Passing) -> dict[str, ClassStatistics]:
-        """Class moments of the probe now, by source, with no noise of the means: the samples are always the same."""
-        moments = {}
+        """Class moments of the probe now, by source, with no noise of the means: the samples are always the same.
+
+        Of very many classes those that are followed, see ``moments.following``.
+        """
+        moments: dict[str, MomentState] = {}
         with untouched(module, _device(module)):
             for batch in self._batches:
                 capture.clear()
@@ -168,13 +172,7 @@ class Probe:
                 if captured is None:
                     raise RuntimeError("the forward pass of the probe did not call the head")
                 features, logits, target = align(*captured, labels, capture.num_classes)
-                for source, x in (("features", features), ("logits", logits)):
-                    if source not in moments:
-                        reference = self._references.get(source)
-                        if reference is None:
-                            reference = initial_reference(x, capture.num_classes)
-                        moments[source] = empty_moments(reference)
-                    update_moments(moments[source], x, target, self._ignore_index)
+                self._add(moments, features, logits, target, capture.num_classes)
             capture.clear()
         statistics = {source: class_statistics(m) for source, m in moments.items()}
         for source, s in statistics.items():
@@ -182,6 +180,21 @@ class Probe:
         return {
             source: s._replace(mean_noise=torch.where(s.seen, 0.0, s.mean_noise)) for source, s in statistics.items()
         }
+
+    def _add(
+        self, moments: dict[str, MomentState], features: Tensor, logits: Tensor, target: Tensor, num_classes: int
+    ) -> None:
+        """Add a batch to the ``moments`` of a reading."""
+        batch, ignored = {"features": features, "logits": logits}, self._ignore_index
+        if (classes := followed_classes(num_classes, features.shape[1])) is not None:
+            batch, target = Following(num_classes, classes, ignored).select(features, logits, target)
+            num_classes, ignored = len(classes), Following.ignore_index
+        for source in ("features", "logits"):
+            x = batch[source]
+            if source not in moments:
+                reference = self._references.get(source)
+                moments[source] = empty_moments(initial_reference(x, num_classes) if reference is None else reference)
+            update_moments(moments[source], x, target, ignored)
 
     def observe_next_step(self, statistics: Mapping[str, ClassStatistics], num_classes: int) -> None:
         """From this reading on, collect what the next optimizer step is made of."""

@@ -57,7 +57,10 @@ def own_growth(before: Tensor, after: Tensor) -> Tensor:
 
 
 def estimate_step_response(
-    compositions: NDArray[np.float64], growths: NDArray[np.float64], confidence: float = 0.95
+    compositions: NDArray[np.float64],
+    growths: NDArray[np.float64],
+    confidence: float = 0.95,
+    num_classes: int | None = None,
 ) -> StepResponse:
     """Growth of a class by training on itself and on another class, from M steps.
 
@@ -71,6 +74,7 @@ def estimate_step_response(
         compositions: (M, K) shares of the classes in each batch.
         growths: (M, K) of ``own_growth``; NaN where a class is not in the probe.
         confidence: coverage of the intervals.
+        num_classes: K, where the columns are some of the classes only.
 
     Returns:
         The estimates; unknown with fewer than 8 steps or where all batches have the same composition.
@@ -79,7 +83,8 @@ def estimate_step_response(
     >>> round(estimate_step_response(c, 0.3 * c - 0.1 * (1 - c)).gamma.value, 6)
     0.2
     """
-    M, K = compositions.shape
+    M = compositions.shape[0]
+    K = num_classes or compositions.shape[1]
     known = np.isfinite(growths)
     own = np.where(known, compositions, 0.0)
     others = np.where(known, 1 - compositions, 0.0)
@@ -104,10 +109,11 @@ def estimate_step_response(
 
 @dataclass
 class StepResponseTracker:
-    """The last ``memory`` observed steps of one source."""
+    """The last ``memory`` observed steps of one source, of all of ``num_classes`` classes or of some."""
 
     memory: int = 44
     confidence: float = 0.95
+    num_classes: int | None = None
     _steps: deque[tuple[list[float], list[float]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,7 +130,7 @@ class StepResponseTracker:
         if not self._steps:
             return StepResponse(Estimate.unknown(), Estimate.unknown(), Estimate.unknown(), 0)
         compositions, growths = (np.array(column) for column in zip(*self._steps, strict=True))
-        return estimate_step_response(compositions, growths, self.confidence)
+        return estimate_step_response(compositions, growths, self.confidence, self.num_classes)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain lists."""

@@ -44,7 +44,7 @@ def cosine_figure(etf: Mapping[str, EtfAngles], class_names: Sequence[str], titl
         )
         axes.set_facecolor("0.85")
         pair = " / ".join(class_names[k] for k in angles.pair)
-        axes.set_title(f"{source}: smallest angle {angles.smallest:.1f}°\n{pair}", fontsize=10)
+        axes.set_title(f"{source}: smallest angle {angles.smallest:.1f}°\n{pair}", fontsize=10, parse_math=False)
         _name_classes(axes, angles.classes, class_names)
         _write_cells(axes, angles.cosines, norm, "{:.2f}")
     bar = figure.colorbar(image, ax=list(panels), shrink=0.85)
@@ -84,7 +84,8 @@ def matrix_figure(matrices: Mapping[str, ResponseMatrix], class_names: Sequence[
         for row, column in (pair, pair[::-1]):
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=2))
         names = " / ".join(class_names[k] for k in matrix.strongest_pair)
-        axes.set_title(f"{source}: {names} move each other most\n{matrix.steps} observed steps", fontsize=10)
+        told = f"{source}: {names} move each other most\n{matrix.steps} observed steps"
+        axes.set_title(told, fontsize=10, parse_math=False)
         _name_classes(axes, matrix.classes, class_names)
         axes.set(xlabel="class that is trained", ylabel="class that is changed")
         _write_cells(axes, matrix.E, norm, "{:.2g}", diagonal=True)
@@ -98,8 +99,9 @@ def _name_classes(axes: Axes, classes: Sequence[int], class_names: Sequence[str]
         axes.set(xlabel="class", ylabel="class")
         return
     names = [class_names[k] for k in classes]
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), names)
+    # as they are: a pair of dollar signs in a name is no formula
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
 
 
 def _write_cells(axes: Axes, values: NDArray[np.float64], norm: Normalize, form: str, diagonal: bool = False) -> None:

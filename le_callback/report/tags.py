@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from le_callback.measures import MEASURES, Measure
@@ -271,15 +272,19 @@ RULES = TagGroup(
 )
 
 
-def _of_measure(measure: Measure) -> TagGroup:
-    def subjects(record: WindowRecord) -> Mapping[str, Any]:
-        found = record.measures.get(measure.name, {})
-        return {layer: found.get(layer) for layer in measure.layers}
-
-    return TagGroup(measure.tags, subjects)
+def _measured(measure: Measure, record: WindowRecord) -> Mapping[str, Any]:
+    found = record.measures.get(measure.name, {})
+    return {layer: found.get(layer) for layer in measure.layers}
 
 
-GROUPS: tuple[TagGroup, ...] = (COEFFICIENTS, STEP_RESPONSE, *map(_of_measure, MEASURES), VERDICT, ALERTS, RULES)
+GROUPS: tuple[TagGroup, ...] = (
+    COEFFICIENTS,
+    STEP_RESPONSE,
+    *(TagGroup(measure.tags, partial(_measured, measure)) for measure in MEASURES),
+    VERDICT,
+    ALERTS,
+    RULES,
+)
 
 
 def scalars(record: WindowRecord, level: Level = "all") -> dict[str, float]:

@@ -50,8 +50,9 @@ class Measurement:
         return self.last_record, alerts
 
     def trajectory(self, time_unit: str) -> Trajectory:
-        """The class means of all windows."""
-        return Trajectory(self.monitor.recorder.sources(), time_unit, tuple(self.class_names))
+        """The class means of all windows, of the classes that are followed."""
+        names = tuple(self.class_names[k] for k in self.monitor.classes)
+        return Trajectory(self.monitor.recorder.sources(), time_unit, names)
 
 
 @dataclass(frozen=True)

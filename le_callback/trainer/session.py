@@ -15,6 +15,7 @@ from le_callback.alerts import NonFinite
 from le_callback.alerts.alert import Alert, describe
 from le_callback.capture.classes import chosen_classes, resolve_class_names
 from le_callback.capture.labels import align
+from le_callback.moments.following import limits
 from le_callback.monitor import SeparationMonitor
 from le_callback.notices import Notices
 from le_callback.probe.probe import Probe
@@ -248,6 +249,8 @@ class Session(Idle):
         captured, labels = capture.line_up(captured, labels)
         features, logits, _ = align(*captured, labels, classes)
         names = resolve_class_names(self._arguments.class_names, trainer.train_dataloader, classes)
+        if told := limits(classes, features.shape[1]):
+            self.notices.tell(told)
         chosen = chosen_classes(self._arguments.matrix_classes, names)
         ignored = self._capturing.ignore_index
         monitor = SeparationMonitor(

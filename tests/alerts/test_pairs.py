@@ -1,13 +1,17 @@
 """Tracks of pairs, and when a pair merges."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from le_callback import SeparationMonitor
 from le_callback.alerts import PairMerging
 from le_callback.alerts.evidence import start_weight
 from le_callback.alerts.pairs import PairState, PairTrack
+from le_callback.alerts.saving import from_plain, to_plain
+from le_callback.measures import Discriminability, HeadMargin, NearestMean
 
 
 def full(value, K=2):
@@ -106,3 +110,82 @@ def test_a_pair_is_followed_once_it_is_apart(best, followed):
 def test_settings_are_checked(argument, value):
     with pytest.raises(ValueError, match=f"Expected argument `{argument}` to be .*, but got {value}"):
         PairMerging(**{argument: value})
+
+
+BASE = SeparationMonitor(num_classes=2).close(1)
+
+
+def window(step, K, classes, merged=(), n=40.0):
+    """A record in which all pairs are far apart, but those that merged."""
+    C = len(classes)
+    D = np.full((C, C), 6.0)
+    np.fill_diagonal(D, np.nan)
+    for pair in merged:
+        a, b = (classes.index(k) for k in pair)
+        D[a, b] = D[b, a] = 0.0
+    tried, everywhere = np.full(C, n), np.zeros(K)
+    everywhere[list(classes)] = n
+    measures = {
+        "discriminability": {"features": Discriminability(tuple(classes), tried, D, True, ())},
+        "nearest_mean": {"features": NearestMean(tuple(classes), tried, tried)},
+        "head": {"logits": HeadMargin(1.0, 1.0, everywhere, everywhere, everywhere, tuple(classes), D)},
+    }
+    return replace(BASE, step=step, measures=measures)
+
+
+def run(rule, windows, state=None):
+    alerts = []
+    for record in windows:
+        state, alert = rule(record, state)
+        alerts.append(alert)
+    return state, alerts
+
+
+def test_of_many_classes_those_that_are_followed_are_kept_and_told_by_their_own_numbers():
+    K, classes = 5000, list(range(0, 5000, 5))
+    calm = [window(t, K, classes) for t in range(12)]
+    state, alerts = run(PairMerging(), calm)
+    assert not any(alerts)
+    assert 250 <= len(state.classes) <= 256
+    assert set(state.classes) <= set(classes)
+    bytes_kept = sum(x.nbytes for x in (state.log_sum, *vars(state.features).values(), *vars(state.head).values()))
+    assert bytes_kept <= 7 * 8 * 256**2
+    pair = state.classes[7], state.classes[100]
+    saved = from_plain(to_plain(state), PairState)
+    merging = [window(t, K, classes, [pair]) for t in range(12, 24)]
+    for start in (state, saved):
+        told = [alert.classes for alert in run(PairMerging(), merging, start)[1] if alert]
+        assert set(told) == {pair}
+
+
+def test_a_class_that_comes_later_is_followed_while_there_is_room():
+    rule = PairMerging(most_classes=4)
+    state, _ = run(rule, [window(1, 9, [0, 5])])
+    assert state.classes == (0, 5)
+    state, _ = run(rule, [window(2, 9, [0, 2, 5]), window(3, 9, [1, 7])], state)
+    assert state.classes == (0, 1, 2, 5)
+    assert run(rule, [window(4, 9, [7, 8])], state)[0].classes == (0, 1, 2, 5)
+
+
+def test_classes_that_join_leave_the_evidence_of_others_as_it_is():
+    """The rule on 9 classes with room for 6 of them against the one on these 6 alone."""
+    mine, others = PairMerging(most_classes=6, warm_up=1), PairMerging(warm_up=1)
+    names = [0, 2, 3, 4, 6, 8]
+    present = [[2, 4, 8], [0, 2, 4], [2, 3, 4, 6, 8], [0, 2, 4, 6]] * 3
+    large = [window(t, 9, c, [(2, 4)] if t > 8 else ()) for t, c in enumerate(present)]
+    small = [window(t, 6, [names.index(k) for k in c], [(1, 3)] if t > 8 else ()) for t, c in enumerate(present)]
+    after, told = run(mine, large)
+    expected, also = run(others, small)
+    assert after.classes == tuple(names)
+    np.testing.assert_array_equal(after.log_sum, expected.log_sum)
+    for part in ("features", "head"):
+        for name, array in vars(getattr(expected, part)).items():
+            np.testing.assert_array_equal(getattr(getattr(after, part), name), array)
+    as_names = [None if a is None else tuple(names[k] for k in a.classes) for a in also]
+    assert [None if a is None else a.classes for a in told] == as_names
+    assert any(told)
+
+
+def test_a_state_of_another_number_of_classes_is_dropped():
+    state, _ = run(PairMerging(), [window(1, 9, [0, 5, 8])])
+    assert run(PairMerging(), [window(2, 7, [0, 5, 6])], state)[0].windows == 1

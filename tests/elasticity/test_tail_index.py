@@ -4,14 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from simulators import simulated_growth
 
 from le_callback.elasticity.estimators import estimate_coefficients
 from le_callback.elasticity.tail_index import (
     Tail,
     finite_time_index,
     index_with_interval,
-    local_tail_index,
     recent_index,
 )
 
@@ -136,15 +134,3 @@ class TestIndexWithInterval:
         assert math.isfinite(no_rate.index)
         assert math.isnan(no_rate.slope)
         assert "alpha is not known" in no_rate.status
-
-
-class TestLocalTailIndex:
-    def test_intervals_cover(self):
-        """Of 200 runs with γ ~ t^−½, 95 % intervals: fewer than 88 % covered has probability below 1e-4."""
-        times, growth = simulated_growth(lambda t: 0.08 * t**-0.5, runs=200, sigma=0.01, seed=1)
-        intervals = [local_tail_index(times, G) for G in growth]
-        assert np.mean([i.low <= 0.5 <= i.high for i in intervals]) >= 0.88
-
-    def test_little_data_gives_nothing(self):
-        assert math.isnan(local_tail_index([50.0, 100.0], [0.0, 1.0]).value)
-        assert math.isnan(local_tail_index([], []).value)

@@ -6,8 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import angles_between, simplex_etf
+from windows import blobs, means_of, source_window
 
 from le_callback.measures import etf_angle, etf_angles
+from le_callback.measures.neural_collapse import MEASURE
 
 properties = settings(deadline=None, max_examples=40)
 
@@ -123,3 +125,14 @@ def test_input_is_left_alone():
     before = means.clone()
     etf_angles(means)
     assert torch.equal(means, before)
+
+
+def test_a_window_is_measured_by_the_means_of_its_classes():
+    x, y = blobs(1, K=4, p=3)
+    found = MEASURE.compute(source_window(x, 2 * y, 8))
+    expected = etf_angles(means_of(x, y, 4), classes=(0, 2, 4, 6))
+    assert found.classes == (0, 2, 4, 6)
+    assert found.pair == expected.pair
+    assert found.deviation == pytest.approx(expected.deviation, rel=1e-12)
+    assert found.smallest == pytest.approx(expected.smallest, rel=1e-12)
+    assert MEASURE.layers == ("features", "logits")

@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from windows import blobs, source_window
 
-from le_callback.measures.spread import MIN_SAMPLES, sample_spread
+from le_callback.measures import SourceWindow
+from le_callback.measures.spread import MEASURE, MIN_SAMPLES, sample_spread
 
 
 def slow_spread(x, labels):
@@ -56,3 +58,11 @@ def test_collapsed_classes_far_apart_keep_their_dimensions():
     line = torch.randn(MIN_SAMPLES, 1, generator=g) * 2**-10
     x = torch.cat([line, torch.zeros(MIN_SAMPLES, 3)], 1) + 1024 * labels.unsqueeze(1)
     assert sample_spread(x, labels, 2).dimensions == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_window_is_measured_by_its_samples():
+    x, y = blobs(3, K=3)
+    found = MEASURE.compute(source_window(x, 2 * y, 6))
+    np.testing.assert_allclose(found, slow_spread(x.numpy(), y.numpy()), rtol=1e-8)
+    empty = source_window(x, y, 3)
+    assert MEASURE.compute(SourceWindow("features", empty.statistics, x[:0], y[:0], None)) is None

@@ -337,3 +337,24 @@ def test_state_of_a_probe():
     assert other.observed()[0].tolist() == [2, 0, 1]
     assert other.observed() is None
     other.load_state_dict({}, "cpu")
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        while True:
+            yield torch.zeros(2), torch.tensor(1)
+
+
+@pytest.mark.parametrize("data", [Endless(), DataLoader(Endless(), batch_size=10)])
+def test_an_endless_probe_is_cut_and_that_is_told(monkeypatch, data):
+    monkeypatch.setattr("le_callback.probe.data.MAX_SAMPLES", 500)
+    with pytest.warns(UserWarning, match="the probe holds more than 500 samples, or never ends; the first 5"):
+        batches = gather_probe(data, LabelReader())
+    assert 500 <= sum(len(labels) for _, labels in batches) < 500 + 256
+
+
+def test_a_probe_of_just_as_many_samples_as_may_be_is_not_cut(monkeypatch, recwarn):
+    monkeypatch.setattr("le_callback.probe.data.MAX_SAMPLES", 6)
+    batches = gather_probe(TensorDataset(torch.zeros(6, 2), torch.zeros(6)), LabelReader())
+    assert [len(labels) for _, labels in batches] == [6]
+    assert not recwarn

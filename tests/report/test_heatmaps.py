@@ -57,3 +57,20 @@ def test_measured_matrix_is_red_where_a_class_moves_another_along(angles):
     assert {p.get_xy() for p in axes.patches} == {(-0.5, 0.5), (0.5, -0.5)}
     assert {t.get_position(): t.get_text() for t in axes.texts}[0, 0] == "5"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("class that is trained", "class that is changed")
+
+
+ODD_NAMES = ["$5 and $10", "x_1^2", r"\frac{1}{2}", "<b>bold</b>", "🐈", "7", "$a_$"]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_class_names_are_drawn_as_they_are():
+    """Names that look like formulas: half of them are no valid formula, so that drawing them as one would fail."""
+    K = len(ODD_NAMES)
+    etf = etf_angles(torch.eye(K), range(K))
+    response = ResponseMatrix(tuple(range(K)), np.eye(K) + np.arange(K), np.ones((K, K)), 9, "ok")
+    for figure in (cosine_figure({"logits": etf}, ODD_NAMES, "t"), matrix_figure({"logits": response}, ODD_NAMES, "t")):
+        figure.canvas.draw()
+        axes = figure.axes[0]
+        labels = [*axes.get_xticklabels(), *axes.get_yticklabels()]
+        assert [label.get_text() for label in labels] == ODD_NAMES * 2
+        assert not any(text.get_parse_math() for text in [*labels, axes.title])

@@ -33,7 +33,7 @@ class PairMerging(Rule[PairState]):
         apart: lower bound of the discriminability from which a pair is followed.
         many: share of all pairs that is no longer a matter of pairs.
         warm_up: windows before the first judgement.
-        most_classes: pairs of more classes are followed on an evenly spaced subset.
+        most_classes: of more classes this many are followed: an evenly spaced choice of those that came first.
         name: in alerts, tags and saved states.
         explained_by: rules whose standing alert already says it.
 
@@ -68,21 +68,23 @@ class PairMerging(Rule[PairState]):
         if pairs is None or nearest is None or head is None or not pairs.held_out or head.classes != pairs.classes:
             return state, None
         K = len(head.tried)
-        before = state if state and len(state.log_sum) == K else PairState.empty(K)
-        after = self._next(before, pairs, nearest, head)
+        before = state if state and state.num_classes == K else PairState.empty(K, self.most_classes)
+        after = self._next(before.joined(pairs.classes, self.most_classes), pairs, nearest, head)
         return after, self._alert(record.step, after)
 
     def _next(self, before: PairState, pairs: Discriminability, nearest: NearestMean, head: HeadMargin) -> PairState:
-        every = slice(None, None, -(-len(pairs.classes) // self.most_classes))
-        classes = list(pairs.classes[every])
-        features, head_now = before.features.only(classes), before.head.only(classes)
-        in_features = pairs.pairs[every, every], nearest.tried[every]
-        by_head = head.pairs[every, every], head.tried[classes]
+        followed = {k: row for row, k in enumerate(before.classes)}
+        here = [i for i, k in enumerate(pairs.classes) if k in followed]
+        classes = [pairs.classes[i] for i in here]
+        rows, among = [followed[k] for k in classes], np.ix_(here, here)
+        features, head_now = before.features.only(rows), before.head.only(rows)
+        in_features = pairs.pairs[among], nearest.tried[here]
+        by_head = head.pairs[among], head.tried[classes]
         log_e = np.minimum(self._evidence(features, *in_features), self._evidence(head_now, *by_head))
         return replace(
-            before.accumulated(classes, log_e, self.warm_up),
-            features=before.features.replaced(classes, features.add(*in_features)),
-            head=before.head.replaced(classes, head_now.add(*by_head)),
+            before.accumulated(rows, log_e, self.warm_up),
+            features=before.features.replaced(rows, features.add(*in_features)),
+            head=before.head.replaced(rows, head_now.add(*by_head)),
         )
 
     def _evidence(self, track: PairTrack, D: Array, samples: Array) -> Array:
@@ -90,13 +92,17 @@ class PairMerging(Rule[PairState]):
         return pair_evidence(D, samples, floor, most=_MOST)
 
     def _alert(self, step: int, state: PairState) -> Alert | None:
-        K = len(state.log_sum)
-        pairs = K * (K - 1) / 2
-        upper = np.where(np.triu(np.ones((K, K), dtype=bool), 1), state.log_sum, -np.inf)
-        worst = first, second = tuple(int(i) for i in np.unravel_index(int(upper.argmax()), upper.shape))
+        C = len(state.classes)
+        if C < 3:
+            return None
+        most = max(C, min(state.num_classes, self.most_classes))  # some may join yet
+        pairs, tested = C * (C - 1) / 2, most * (most - 1) / 2
+        upper = np.where(np.triu(np.ones((C, C), dtype=bool), 1), state.log_sum, -np.inf)
+        worst = np.unravel_index(int(upper.argmax()), upper.shape)
+        first, second = (state.classes[int(row)] for row in worst)
         falling = int((upper >= 0).sum())
         many = falling > 1 and falling > self.many * pairs
-        if K < 3 or many or upper[worst] < math.log(pairs / self.level):
+        if many or upper[worst] < math.log(tested / self.level):
             return None
         recent, best = float(state.features.recent[worst]), float(state.features.best[worst])
         cause = f"Classes {PLACEHOLDER} draw together: discriminability {recent:.1f}, it was {best:.1f}."

@@ -1,0 +1,199 @@
+"""What very many classes cost: peak memory and time of a training, and its checkpoint; writes results/memory.md.
+
+    python benchmarks/memory.py [--quick]
+
+Each training runs in processes of its own, in turns with and without the callback; medians are given. Memory is the
+largest resident set of the process, that of the imported libraries among it; time is that of the process in ``fit``,
+in which what else runs on the machine does not count. Legend: K classes, p feature dimensions, B samples of a batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "memory.md"
+
+
+class Case(NamedTuple):
+    """A training: an embedding of tokens or a hidden layer of features, and one linear head."""
+
+    name: str
+    classes: int
+    width: int
+    batch: int
+    steps: int
+    every: int  # steps of a window
+    tokens: bool = False
+
+
+CASES = (
+    Case("classifier", 10, 64, 128, 400, 2),
+    Case("classifier", 1000, 512, 256, 100, 10),
+    Case("classifier", 3000, 64, 512, 100, 10),
+    Case("classifier", 5000, 64, 512, 400, 2),
+    Case("language model", 8000, 200, 700, 60, 10, tokens=True),
+    Case("language model", 33_278, 200, 700, 60, 10, tokens=True),
+)
+
+
+def run(case: Case, followed: bool) -> dict[str, float]:
+    """Train in this process; MiB, seconds and the MiB of the callback's checkpoint."""
+    import torch
+    from lightning.pytorch import LightningModule, Trainer
+    from torch import Tensor, nn
+    from torch.utils.data import DataLoader, Dataset
+
+    sys.path.insert(0, str(ROOT))
+    from le_callback import LECallback
+
+    K, p, B = case.classes, case.width, case.batch
+
+    class Model(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.body = nn.Embedding(K, p) if case.tokens else nn.Sequential(nn.Linear(p, p), nn.ReLU())
+            self.head = nn.Linear(p, K)
+
+        def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+            x, y = batch
+            return nn.functional.cross_entropy(self.head(self.body(x)), y)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    class Batches(Dataset[tuple[Tensor, Tensor]]):
+        """Batches that are made when they are asked for; words are as frequent as 1/rank, ranks in random order."""
+
+        def __init__(self) -> None:
+            rank = torch.randperm(K, generator=torch.Generator().manual_seed(1))
+            self.share = 1.0 / (1.0 + rank) if case.tokens else torch.ones(K)
+            self.centres = torch.zeros(1) if case.tokens else torch.randn(K, p)
+
+        def __len__(self) -> int:
+            return case.steps
+
+        def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+            g = torch.Generator().manual_seed(i)
+            y = torch.multinomial(self.share, B, replacement=True, generator=g)
+            return (y.roll(1), y) if case.tokens else (self.centres[y] + torch.randn(B, p, generator=g), y)
+
+    with tempfile.TemporaryDirectory() as folder:
+        callback = LECallback(every_n_steps=case.every, summary=False, figures=False) if followed else None
+        trainer = Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[callback] if callback is not None else [],
+            default_root_dir=folder,
+        )
+        loader = DataLoader(Batches(), batch_size=None)
+        start = time.process_time()
+        trainer.fit(Model(), loader)
+        seconds = time.process_time() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        size = 0.0
+        if callback is not None:
+            path = Path(folder) / "state.pt"
+            torch.save(callback.state_dict(), path)
+            size = path.stat().st_size / 2**20
+    return {"memory": peak, "time": seconds, "checkpoint": size}
+
+
+def measured(case: Case, followed: bool) -> dict[str, float]:
+    """``run`` in a process of its own."""
+    command = [sys.executable, __file__, "--case", json.dumps([*case]), *(["--followed"] if followed else [])]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise RuntimeError(found.stderr[-2000:])
+    result: dict[str, float] = json.loads(found.stdout.splitlines()[-1])
+    return result
+
+
+def row(case: Case, turns: int) -> str:
+    """One line of the table."""
+    found: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    for _ in range(turns):
+        for followed in (False, True):
+            found[followed].append(measured(case, followed))
+    middle = {
+        followed: {key: statistics.median(one[key] for one in all_of) for key in all_of[0]}
+        for followed, all_of in found.items()
+    }
+    without, using = middle[False], middle[True]
+    cells: list[Any] = [
+        case.name,
+        f"{case.classes:,}, {case.width}, {case.batch}",
+        case.steps // case.every,
+        f"{without['memory']:.0f}",
+        f"{using['memory']:.0f}",
+        f"{using['memory'] / without['memory']:.2f}",
+        f"{without['time']:.1f}",
+        f"{using['time']:.1f}",
+        f"{using['time'] / without['time']:.2f}",
+        f"{using['checkpoint']:.1f}",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def family() -> str:
+    """The processor, by its family."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor()
+    return " ".join(name.split()[:2]) or "unknown processor"
+
+
+def main() -> None:
+    """Measure all cases and write the table."""
+    import lightning
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one turn each, nothing written")
+    parser.add_argument("--case", help="for its own processes")
+    parser.add_argument("--followed", action="store_true", help="for its own processes")
+    arguments = parser.parse_args()
+    if arguments.case:
+        print(json.dumps(run(Case(*json.loads(arguments.case)), arguments.followed)))
+        return
+    rows = [row(case, 1 if arguments.quick else 3) for case in CASES]
+    about = f"{family()}, {torch.get_num_threads()} thread(s); torch {torch.__version__}, lightning"
+    text = [
+        "# Very many classes",
+        "",
+        f"{about} {lightning.__version__}, Python {platform.python_version()}; `python benchmarks/memory.py`",
+        "",
+        "Peak memory of the process in MiB, time of the process in `fit` in seconds, without and with the callback;",
+        "the checkpoint of the callback at the end in MiB. A classifier has a hidden layer, a language model an",
+        "embedding, both one linear head of K classes on p dimensions, and batches of B samples; SGD. Aims: at",
+        "K = 33,278 memory at most 1.3 times and time at most 1.5 times those without; a checkpoint of at most 30 MiB.",
+        "",
+        "| training | K, p, B | windows | memory | with | ratio | time | with | ratio | checkpoint |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+    print("\n".join(text))
+    if not arguments.quick:
+        RESULTS.write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

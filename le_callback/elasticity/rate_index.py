@@ -1,0 +1,185 @@
+"""Local tail index r of a rate γ ~ t^(−r): how the rate falls now, whatever its scale and the reference time.
+
+The growth G = ∫γ is known at T times, with sampling noise of known variance and a random walk of unknown variance. The
+likelihood of all its increments under c·∫t^(−r) dt is exact: their covariance is tridiagonal. In long runs neighbouring
+levels are averaged first, in blocks of equal length in log time, whose increments have a tridiagonal covariance, too.
+
+Theorem (Zhang, Wang, Su 2021, section 3): γ = ω(1/t) ⇒ separable with probability → 1, γ = o(1/t) ⇒ with probability 0.
+
+Legend: T times, n levels after averaging, g values of r, Q variances of the walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_solve_banded, cholesky_banded
+from scipy.special import log_ndtr
+
+from le_callback.errors import require
+from le_callback.values import Array, Estimate
+
+SPAN = 12.0  # the last time over the first that is looked at
+MOST_LEVELS = 64
+_LEAST = 8  # levels
+_RANGE = (-1.0, 4.0)  # of r
+_GRIDS = ((31, 12), (41, 8), (61, 8))  # values of r and variances of the walk, from coarse to fine
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Averages of the growth over blocks of time, and what is known of the noise of their increments.
+
+    Attributes:
+        log_times: ``(n,)``, of the middles in log time.
+        growth: ``(n,)``.
+        noise: sampling variance ``(n,)``.
+        walk: variance of each increment ``(n − 1,)`` by a walk, in units of that of one reading to the next.
+        walk_beside: covariance of neighbouring increments ``(n − 2,)`` by the walk.
+    """
+
+    log_times: Array
+    growth: Array
+    noise: Array
+    walk: Array
+    walk_beside: Array
+
+
+def local_tail_index(
+    times: Sequence[float] | Array,
+    growth: Sequence[float] | Array,
+    noise: Sequence[float] | Array,
+    process: Sequence[float] | Array | None = None,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Tail index r of γ ~ t^(−r) now, from the growth G over the last windows, with its interval.
+
+    ΔG = c ∫ t^(−r) dt + walk + sampling noise. The scale c > 0 and the variance of the walk are integrated out, flat in c
+    and in the log of the variance; what is left is normalised over −1 ≤ r ≤ 4.
+
+    Args:
+        times: t ``(T,)``, increasing; those that are not positive, or earlier than a twelfth of the last, are left out.
+        growth: G ``(T,)``.
+        noise: sampling variance of each G ``(T,)``.
+        process: how much the growth wanders at each time, relative to other times ``(T,)``; None: alike.
+        confidence: of the interval.
+
+    Returns:
+        The median and the interval; unknown with fewer than 8 times, or where G does not change.
+
+    Raises:
+        ValueError: lengths that differ, or a ``confidence`` that is not between 0 and 1.
+
+    Source: the tail index of Zhang, Wang, Su 2021, section 3, of the rate instead of its integral.
+
+    >>> t = np.arange(50.0, 5000.0, 25.0)
+    >>> noisy = t**0.5 + 0.1 * np.random.default_rng(0).standard_normal(len(t))
+    >>> round(local_tail_index(t, noisy, np.full(len(t), 0.01)).value, 1)
+    0.5
+    """
+    require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
+    t, G, r = (np.asarray(x, dtype=np.float64) for x in (times, growth, noise))
+    p = np.ones_like(t) if process is None else np.asarray(process, dtype=np.float64)
+    for argument, values in (("growth", G), ("noise", r), ("process", p)):
+        require(values.shape == t.shape, argument, values.shape, f"of shape {t.shape}, as the times")
+    late = (t > 0) & (t >= t[-1] / SPAN) & np.isfinite(G) & np.isfinite(r) & np.isfinite(p) if len(t) else t > 0
+    t, G, r, p = t[late], G[late], r[late], p[late]
+    if len(t) < _LEAST or not np.diff(G).any():
+        return Estimate.unknown()
+    typical, total = float(r.mean()), float((np.diff(G) ** 2).mean())
+    variances = max(1e-3 * typical, 1e-9 * total), max(30 * typical, 3 * total)
+    grid, weight = _posterior(averaged(t, G, r, p, MOST_LEVELS), variances)
+    mass = np.concatenate([[0.0], np.cumsum((weight[1:] + weight[:-1]) / 2)])
+    low, value, high = np.interp([(1 - confidence) / 2, 0.5, (1 + confidence) / 2], mass / mass[-1], grid)
+    return Estimate(float(value), float(low), float(high))
+
+
+def averaged(t: Array, growth: Array, noise: Array, process: Array, most: int) -> Levels:
+    """Average neighbouring readings in at most ``most`` blocks, about equal in log time.
+
+    With e_i the walk from reading i to the next, of variance v_i ∝ process · Δt, the increment of two block means holds
+    the e_i between the blocks whole, and those inside by their share: a ramp up in the later, down in the earlier one.
+
+    Args:
+        t: ``(T,)`` increasing and positive.
+        growth: ``(T,)``.
+        noise: sampling variances ``(T,)``.
+        process: ``(T,)``, how much the growth wanders at each time, relative to other times.
+        most: blocks.
+
+    >>> ones = np.ones(4)
+    >>> averaged(np.arange(1.0, 5.0), np.array([0.0, 1.0, 3.0, 5.0]), ones, ones, 2).growth
+    array([0., 3.])
+    """
+    first = np.arange(len(t))
+    if len(t) > most:
+        first = np.unique(np.append(0, np.searchsorted(t, np.geomspace(t[0], t[-1], most + 1)[1:-1])))
+    size = np.diff(np.append(first, len(t)))
+    v = (process[1:] + process[:-1]) / 2 * np.diff(t)
+    v = v / v.mean()
+    block = np.repeat(np.arange(len(first)), size)
+    inside = block[1:] == block[:-1]
+    own = block[:-1][inside]
+    down = (np.arange(1, len(t)) - first[block[1:]])[inside] / size[
+        own
+    ]  # share that the mean lacks to the last reading
+    up = 1 - down  # share that it has beyond the first
+    before, after, both = (
+        np.asarray(np.bincount(own, w * v[inside], len(first)), dtype=np.float64) for w in (down**2, up**2, up * down)
+    )
+    return Levels(
+        log_times=np.add.reduceat(np.log(t), first) / size,
+        growth=np.add.reduceat(growth, first) / size,
+        noise=np.add.reduceat(noise, first) / size**2,
+        walk=before[:-1] + v[~inside] + after[1:],
+        walk_beside=both[1:-1],
+    )
+
+
+def _posterior(levels: Levels, variances: tuple[float, float]) -> tuple[Array, Array]:
+    """Values of r ``(g,)`` over the bulk of the posterior, and its density there, up to a factor."""
+    (a, b), (low, high) = _RANGE, variances
+    grid = weight = np.zeros(0)
+    for values, walks in _GRIDS:
+        grid, walk = np.linspace(a, b, values), np.geomspace(low, high, walks)
+        log_likelihood = tail_likelihood(levels, grid, walk)
+        mass = np.exp(log_likelihood - log_likelihood.max())
+        weight = mass.sum(0)
+        some, other = np.flatnonzero(mass.max(0) > 1e-5), np.flatnonzero(mass.max(1) > 1e-4)
+        a, b = grid[max(some[0] - 1, 0)], grid[min(some[-1] + 1, values - 1)]
+        low, high = walk[max(other[0] - 1, 0)], walk[min(other[-1] + 1, walks - 1)]
+    return grid, weight
+
+
+def tail_likelihood(levels: Levels, grid: Array, variances: Array) -> Array:
+    """Log likelihood ``(Q, g)`` of r and of the walk's variance, with the scale c > 0 of the rate integrated out.
+
+    Args:
+        levels: growth and noise.
+        grid: r ``(g,)``.
+        variances: of the walk from one reading to the next ``(Q,)``.
+
+    >>> t, ones = np.arange(1.0, 40.0), np.ones(39)
+    >>> levels = averaged(t, 2 * t**0.5, 1e-4 * ones, ones, 64)
+    >>> int(tail_likelihood(levels, np.linspace(0, 1, 11), np.array([1e-6]))[0].argmax())
+    5
+    """
+    lt, d, r = levels.log_times - levels.log_times[-1], np.diff(levels.growth), levels.noise
+    power = 1 - grid[:, None]
+    safe = np.where(np.abs(power) < 1e-9, 1.0, power)
+    # ∫ t^(−r) dt from level to level, relative to the last time so that c is of one scale for all r
+    flow = np.where(np.abs(power) < 1e-9, np.diff(lt), np.diff(np.exp(safe * lt), axis=1) / safe)
+    columns = np.column_stack([d, flow.T])
+    covariance, found = np.zeros((2, len(d))), np.empty((len(variances), len(grid)))
+    for i, variance in enumerate(variances):
+        covariance[1] = variance * levels.walk + r[:-1] + r[1:]
+        covariance[0, 1:] = variance * levels.walk_beside - r[1:-1]
+        factor = cholesky_banded(covariance, check_finite=False)
+        white = cho_solve_banded((factor, False), columns, check_finite=False)
+        information = np.einsum("gn,ng->g", flow, white[:, 1:])
+        z = flow @ white[:, 0] / np.sqrt(information)
+        misfit = d @ white[:, 0] - z**2
+        found[i] = -np.log(factor[1]).sum() - misfit / 2 + log_ndtr(z) - np.log(information) / 2
+    return found
