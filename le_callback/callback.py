@@ -212,7 +212,7 @@ class LECallback(AnyCallback):
 
     @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        self._session.capturing.before_backward(trainer)
+        self._session.capturing.before_backward(trainer, loss)
 
     @override
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:

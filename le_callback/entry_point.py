@@ -16,6 +16,8 @@ from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
 from le_callback.callback import LECallback
+from le_callback.capture.evidence import NoClassificationError
+from le_callback.notices import inform
 from le_callback.trainer.namespaces import AnyCallback
 from le_callback.trainer.session import Idle
 
@@ -79,6 +81,13 @@ class AddedCallback(LECallback):
             session.withdraw(trainer)
         session.notices.tell("added by the environment, but cannot work here", reason)
 
+    def stand_by(self, trainer: Trainer, reason: str) -> None:
+        """There is nothing to follow in this training: that is no fault, and one line of information."""
+        session, self._session = self._session, Idle({})
+        with suppress(Exception):
+            session.withdraw(trainer)
+            inform(f"nothing to follow: {reason}")
+
 
 def _guarded(hook: Callable[..., None]) -> Callable[..., None]:
     """The hook, after whose failure the callback steps aside and the training goes on."""
@@ -87,6 +96,8 @@ def _guarded(hook: Callable[..., None]) -> Callable[..., None]:
     def guarded(self: AddedCallback, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         try:
             hook(self, trainer, *args, **kwargs)
+        except NoClassificationError as error:
+            self.stand_by(trainer, str(error))
         except Exception as error:
             self.step_aside(trainer, str(error).rstrip(".") or type(error).__name__)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 _DEEPEST, _MOST_LEAVES, _LONGEST = 6, 256, 64
 
 Step = tuple[Literal["item", "attribute", "column", "next", "following"], Any]
@@ -122,6 +123,10 @@ def _parts(value: Any) -> list[tuple[str, Any, Any]]:
     return [("attribute", name, getattr(value, name)) for name in names if hasattr(value, name)]
 
 
+class Ambiguous(ValueError):  # noqa: N818 -- a finding, not a failure
+    """Several fields of a batch equal a target, and none is called as labels usually are."""
+
+
 def locate(
     target: Tensor, held: Sequence[tuple[BatchPath, Tensor]], num_classes: int, ignore_index: int | None = None
 ) -> BatchPath | None:
@@ -136,6 +141,9 @@ def locate(
         num_classes: K.
         ignore_index: label that is left out.
 
+    Raises:
+        Ambiguous: if several fields have the values of the target, and none of them is called as labels usually are.
+
     >>> batch = {"a": torch.tensor([2.0, 0.0]), "b": torch.eye(3)[[1, 2]]}
     >>> print(locate(torch.tensor([1, 2]), leaves(batch), num_classes=3))
     batch['b']
@@ -145,13 +153,30 @@ def locate(
             return path
     sharing = [(path, leaf) for path, leaf in held if _same_storage(leaf, target)]
     for candidates in (sharing, [] if _counts_rows(target) else held):
-        for path, leaf in candidates:
-            if _equal(leaf, target) or _one_hot_of(leaf, target, num_classes) or _one_hot_of(target, leaf, num_classes):
-                return path
-        for path, leaf in candidates:
-            if (part := _part(path, leaf, target, ignore_index)) is not None:
-                return part
+        whole = [(path, leaf) for path, leaf in candidates if _is_whole(leaf, target, num_classes)]
+        if whole:
+            return _only(whole, target)
+        parts = [(part, leaf) for path, leaf in candidates if (part := _part(path, leaf, target, ignore_index))]
+        if parts:
+            return _only(parts, target)
     return None
+
+
+def _is_whole(leaf: Tensor, target: Tensor, num_classes: int) -> bool:
+    return _equal(leaf, target) or _one_hot_of(leaf, target, num_classes) or _one_hot_of(target, leaf, num_classes)
+
+
+def _only(found: list[tuple[BatchPath, Tensor]], target: Tensor) -> BatchPath:
+    """The one place; of several in other memory that which is called as labels usually are."""
+    usual = [path for path, _ in found if any(kind == "item" and what in LABEL_KEYS for kind, what in path.steps)]
+    if len(usual) == 1:
+        return usual[0]
+    first = found[0][1]
+    if all(leaf is first or _same_storage(leaf, first) for _, leaf in found):
+        return found[0][0]
+    if len(found) == 2 and {path.steps[:1] for path, _ in found} == {(("item", 0),), (("item", 1),)}:
+        return next(path for path, _ in found if path.steps[0][1] == 1)
+    raise Ambiguous(f"its target equals several fields of the batch: {', '.join(str(path) for path, _ in found)}")
 
 
 def _part(path: BatchPath, leaf: Tensor, target: Tensor, ignore_index: int | None) -> BatchPath | None:

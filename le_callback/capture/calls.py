@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-Kind = Literal["classes", "binary", "weights", "scores", "index", "other"]
+Kind = Literal["classes", "binary", "weights", "divergence", "scores", "index", "other"]
 """What a function says about its input.
 
 ``classes``: logits of K classes against labels or class weights. ``binary``: each number of the input has a target of
-its own. ``weights``: a regression, which is a classification where the target is one-hot. ``scores``: scores of
+its own. ``weights``: a regression, which is a classification where the target is one-hot.
+``divergence``: the same where it is class weights. ``scores``: scores of
 classes are normalised, and the target is not told. ``index``: the second argument may be labels. ``other``: a loss that
 is no classification.
 """
@@ -34,6 +35,7 @@ class LossCall:
         target: what it is trained on; None where the call does not tell.
         axis: of the classes in ``inputs``.
         ignore_index: label that is left out; None where none is.
+        node: of its result in the graph of gradients.
     """
 
     name: str
@@ -42,6 +44,7 @@ class LossCall:
     target: Tensor | None = None
     axis: int = -1
     ignore_index: int | None = None
+    node: Any = None
 
 
 def _functional(kind: Kind, *names: str) -> dict[Callable[..., Any], tuple[str, Kind]]:
@@ -58,11 +61,13 @@ KNOWN: Mapping[Callable[..., Any], tuple[str, Kind]] = {
     **_functional("binary", "binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss"),
     **_functional("binary", "multilabel_soft_margin_loss", "multilabel_margin_loss"),
     **_functional("weights", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"),
-    **_functional("other", "kl_div", "cosine_embedding_loss", "triplet_margin_loss", "ctc_loss"),
+    **_functional("divergence", "kl_div"),
+    **_functional("other", "cosine_embedding_loss", "triplet_margin_loss", "ctc_loss"),
     **_functional("other", "triplet_margin_with_distance_loss", "margin_ranking_loss", "hinge_embedding_loss"),
     **_functional("other", "gaussian_nll_loss", "poisson_nll_loss"),
     **_everywhere("scores", "log_softmax", "softmax", "logsumexp"),
-    **_everywhere("index", "gather", "take_along_dim", "one_hot"),
+    **_everywhere("index", "gather", "take_along_dim", "one_hot", "scatter", "scatter_"),
+    Tensor.__getitem__: ("getitem", "index"),
     torch.ctc_loss: ("ctc_loss", "other"),
 }
 """Functions by name and what they say. Losses of ``torch.nn`` call those of ``torch.nn.functional``."""
@@ -102,8 +107,14 @@ def _index_call(name: str, inputs: Any, args: tuple[Any, ...], kwargs: Mapping[s
     """Labels that are turned into one-hot rows, or pick a number of each row."""
     if name == "one_hot":
         return LossCall(name, "index", inputs, inputs) if isinstance(inputs, Tensor) else None
-    at = 2 if name == "gather" else 1
+    if name == "getitem":
+        chosen = args[1] if len(args) > 1 and isinstance(args[1], tuple) else ()
+        picked = [i for i in chosen if isinstance(i, Tensor) and i.dtype in (torch.int64, torch.int32)]
+        if not picked or not isinstance(inputs, Tensor) or not inputs.requires_grad:
+            return None
+        return LossCall(name, "index", inputs, picked[-1])
+    at = 1 if name == "take_along_dim" else 2
     index = kwargs.get("index", kwargs.get("indices", args[at] if len(args) > at else None))
-    if not isinstance(inputs, Tensor) or not isinstance(index, Tensor) or not inputs.requires_grad:
+    if not isinstance(inputs, Tensor) or not isinstance(index, Tensor):
         return None
-    return LossCall(name, "index", inputs, index)
+    return LossCall(name, "index", inputs, index) if inputs.requires_grad or name.startswith("scatter") else None

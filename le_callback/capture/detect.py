@@ -13,10 +13,7 @@ from le_callback.capture.search import Match, Search, shares_storage
 from le_callback.capture.slot import Captured, width_fits
 
 _NAME = "name the head with `head=` and the labels with `label=`"
-_RETURN = (
-    'return features and logits from `training_step` in a dict and pass `outputs=("features", "logits")`, or name the'
-    " layer that gives them with `head=`"
-)
+_RETURN = 'return features and logits from `training_step` in a dict and pass `outputs=("features", "logits")`'
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,8 @@ class Detection:
                 return None
         usable = [f for f in findings if self._usable(f)]
         usable = self._wide_enough(usable)
-        told = [f for f in usable if f.told] or usable[-1:]
+        loose = any(f.told and f.match is None and not f.problem for f in findings)
+        told = [f for f in usable if f.told] or ([] if loose else usable[-1:])
         if not told:
             if self._captured is not None and any(f.match is None for f in findings):
                 return None
@@ -142,9 +140,10 @@ class Detection:
         chosen = [f for f in told if _place(f) == _place(chosen)][-1]  # of the last pass of the step
         return Decision(chosen, self._others(chosen, told[1:]))
 
-    def restart(self) -> None:
-        """A backward pass begins; what comes after is another pass of the step."""
+    def restart(self, loss: Tensor) -> None:
+        """A backward pass from ``loss`` begins; what comes after is another pass of the step."""
         self.leave()
+        self._evidence.backward(loss)
         self.search.restart()
 
     def repeated(self, decision: Decision) -> bool:
@@ -155,8 +154,8 @@ class Detection:
         if finding.match is None:
             return False
         if self._named.label:
-            return finding.problem in ("", MADE_UP)
-        return not finding.problem and (finding.labels is not None or not finding.told)
+            return True
+        return finding.labels is not None and (not finding.problem or self._named.head is not None)
 
     def _wide_enough(self, findings: list[Finding]) -> list[Finding]:
         wanted = self._named.num_classes
@@ -187,7 +186,7 @@ class Detection:
 
     def _check_targets(self, chosen: Finding, findings: list[Finding]) -> None:
         """Logits that are also trained on a target of the step's own are those of mixed or adversarial training."""
-        if self._named.label:
+        if self._named.label or not chosen.told:
             return
         for other in findings:
             if other.head != chosen.head or other.problem != MADE_UP:
@@ -211,13 +210,14 @@ class Detection:
             if f.match is None and f.told and (self._named.label or not f.problem):
                 return ValueError(
                     f"The logits {f.shape} of `{f.loss}` are the output of no single layer, so that their features are"
-                    f" not known: {_RETURN}"
+                    f" not known: {_RETURN}, or name the layer that gives them with `head=`"
                 )
         for f in findings:
-            if f.problem and f.problem != MADE_UP:
+            if f.told and f.problem and f.problem != MADE_UP:
                 return ValueError(
                     f"The loss `{f.loss}` on logits {f.shape} cannot be followed: {f.problem}. For another loss of this"
-                    f" training {_NAME}: `label=` takes a callable that returns one label or K class weights a sample"
+                    f" training {_NAME}: `label=` takes a callable that returns one label or K class weights a sample."
+                    f" For scores that are made of these outputs {_RETURN}"
                 )
         for f in findings:
             if f.problem == MADE_UP and f.match is not None and f.told:
@@ -227,7 +227,8 @@ class Detection:
                     " takes the batch and returns them"
                 )
         return NoClassificationError(
-            f"this training computes no classification loss (seen: {seen}). If it is a classification, {_NAME}"
+            f"this training computes no classification loss (seen: {seen}). If it is a classification, {_NAME}, or"
+            f" {_RETURN}"
         )
 
     def _match_captured(self, logits: Tensor, widths: set[int]) -> Match | None:

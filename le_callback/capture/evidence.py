@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 
-from le_callback.capture.batches import BatchPath, are_class_weights, is_one_hot, leaves, locate
+from le_callback.capture.batches import Ambiguous, BatchPath, are_class_weights, is_one_hot, leaves, locate
 from le_callback.capture.calls import KNOWN, LossCall, read_call
 from le_callback.capture.search import Match
 
 MADE_UP = "its target is not in the batch, but was made up in the step"
+UNTOLD = "it does not tell its labels, and no layer or loss was given those of the batch"
 _MULTI_LABEL = "each of its {width} outputs has a target of its own (several labels a sample)"
 
 
@@ -47,15 +48,15 @@ class LossWatch(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if func in KNOWN and not torch.compiler.is_compiling():
-            self._tell(func, args, kwargs)
+            self._tell(func, args, kwargs, result)
         return result
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _tell(self, func: Any, args: Any, kwargs: Any) -> None:
+    def _tell(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         try:
             with torch.no_grad():
                 if (call := read_call(func, args, kwargs)) is not None:
-                    self._told(call)
+                    self._told(replace(call, node=getattr(result, "grad_fn", None)))
         except Exception:  # a loss that cannot be read is no evidence, and never ends the step
             return
 
@@ -92,6 +93,7 @@ class Finding:
         problem: why it cannot be followed; empty if it can.
         shape: of the logits.
         value: the labels of this batch.
+        node: of the loss in the graph of gradients, while the step runs.
     """
 
     loss: str
@@ -104,6 +106,7 @@ class Finding:
     problem: str = ""
     shape: tuple[int, ...] = ()
     value: Tensor | None = None
+    node: Any = None
 
     @property
     def head(self) -> str | None:
@@ -143,10 +146,23 @@ class Evidence:
             return
         if call.name not in self.seen:
             self.seen.append(call.name)
-        readers = {"classes": self._classes, "binary": self._binary, "weights": self._weights, "scores": self._scores}
+        readers = {
+            "classes": self._classes,
+            "binary": self._binary,
+            "weights": self._weights,
+            "divergence": self._divergence,
+            "scores": self._scores,
+        }
         reader = readers.get(call.kind)
         if reader is not None and (finding := reader(call)) is not None:
-            self.findings.append(replace(finding, shape=tuple(call.inputs.shape)))
+            self.findings.append(replace(finding, shape=tuple(call.inputs.shape), node=call.node))
+
+    def backward(self, loss: Tensor) -> None:
+        """A backward pass from ``loss``: what it does not reach, such as a loss that is only logged, is no evidence."""
+        waiting = {f.node for f in self.findings if f.node is not None}
+        reached = reachable(loss.grad_fn, waiting)
+        self.findings = [f for f in self.findings if f.node is None or f.node in reached]
+        self.findings = [replace(f, node=None) for f in self.findings]
 
     def close(self) -> None:
         """The forward pass is over: complete what a loss written by hand says, and give up every tensor."""
@@ -156,14 +172,15 @@ class Evidence:
                     self.findings[i] = self._complete(finding)
         self._indices.clear()
         self._held = []
-        self.findings = [f for f in self.findings if f.told or f.match is not None]
+        self.findings = [replace(f, node=None) for f in self.findings if f.told or f.match is not None]
 
     def _complete(self, finding: Finding) -> Finding:
-        places = [locate(index, self._held, finding.num_classes) for index in self._indices]
-        place = next((place for place in places if place is not None), None)
-        if place is not None:
-            return replace(finding, labels=place, value=self._value(place))
-        return replace(finding, problem=MADE_UP if self._indices else "")
+        problem = UNTOLD
+        for index in self._indices:
+            place, problem = self._locate(index, self._held, finding.num_classes)
+            if place is not None:
+                return replace(finding, labels=place, value=self._value(place))
+        return replace(finding, problem=problem)
 
     def _classes(self, call: LossCall) -> Finding | None:
         x, target = call.inputs, call.target
@@ -175,8 +192,7 @@ class Evidence:
         rows = x.movedim(call.axis, -1)
         if target.is_floating_point() and not are_class_weights(target.movedim(call.axis, -1)):
             return replace(finding, problem="its floating target is no class weights (rows from 0 that sum to 1)")
-        place = locate(target, self._held, classes, call.ignore_index)
-        return self._placed(finding, rows, place)
+        return self._placed(finding, rows, *self._locate(target, self._held, classes, call.ignore_index))
 
     def _binary(self, call: LossCall) -> Finding | None:
         x, target = call.inputs, call.target
@@ -190,23 +206,41 @@ class Evidence:
             values = target.detach().double()
             if not bool(((values >= 0) & (values <= 1)).all()):
                 return replace(finding, problem="its targets are not between 0 and 1")
-            return self._placed(finding, x.reshape(-1, 1), locate(target, self._held, 2))
+            return self._placed(finding, x.reshape(-1, 1), *self._locate(target, self._held, 2))
         finding = Finding(call.name, match, None, width)
         if target.shape == x.shape and is_one_hot(target):
-            place = locate(target, [(p, leaf) for p, leaf in self._held if leaf.numel() * width == x.numel()], width)
+            single = [(p, leaf) for p, leaf in self._held if leaf.numel() * width == x.numel()]
+            place, problem = self._locate(target, single, width)
             if place is not None:
-                return self._placed(finding, x, place)
-        return replace(finding, problem=_MULTI_LABEL.format(width=width))
+                return self._placed(finding, x, place, problem)
+        finding = replace(finding, problem=_MULTI_LABEL.format(width=width))
+        if target.shape != x.shape or not is_one_hot(target):
+            return finding
+        place = self._locate(target, self._held, width)[0]
+        return finding if place is None else replace(finding, labels=place, value=self._value(place))
+
+    def _divergence(self, call: LossCall) -> Finding | None:
+        """A divergence from class weights that are in the batch."""
+        x, target = call.inputs, call.target
+        if target is None or x.ndim < 2 or x.shape != target.shape or x.shape[-1] < 2:
+            return None
+        if not are_class_weights(target):
+            return None
+        place, problem = self._locate(target, self._held, x.shape[-1])
+        match = self._match(x, {x.shape[-1]})
+        if place is None or match is None:
+            return None
+        return self._placed(Finding(call.name, match, None, x.shape[-1]), x, place, problem)
 
     def _weights(self, call: LossCall) -> Finding | None:
         x, target = call.inputs, call.target
         if target is None or x.ndim < 2 or x.shape != target.shape or x.shape[-1] < 2 or not is_one_hot(target):
             return None
-        place = locate(target, self._held, x.shape[-1])
+        place, problem = self._locate(target, self._held, x.shape[-1])
         match = self._match(x, {x.shape[-1]})
         if place is None or match is None:
             return None
-        return self._placed(Finding(call.name, match, None, x.shape[-1]), x, place)
+        return self._placed(Finding(call.name, match, None, x.shape[-1]), x, place, problem)
 
     def _scores(self, call: LossCall) -> Finding | None:
         x = call.inputs
@@ -215,14 +249,24 @@ class Evidence:
         match = self._match(x, {classes})
         return None if match is None else Finding(call.name, match, None, classes, told=False)
 
-    def _placed(self, finding: Finding, rows: Tensor, place: BatchPath | None) -> Finding:
+    def _locate(
+        self, target: Tensor, held: list[tuple[BatchPath, Tensor]], classes: int, ignore_index: int | None = None
+    ) -> tuple[BatchPath | None, str]:
+        """Where a target is in the batch; else why that is not known."""
+        try:
+            place = locate(target, held, classes, ignore_index)
+        except Ambiguous as error:
+            return None, str(error)
+        return place, "" if place is not None else MADE_UP
+
+    def _placed(self, finding: Finding, rows: Tensor, place: BatchPath | None, problem: str) -> Finding:
         """``rows`` (…, K) are what the loss saw."""
         captured = None if finding.match is None else finding.match.captured
         if captured is not None and rows.shape[-1] == captured.logits.shape[-1]:
             start = first_row(captured.logits.flatten(0, -2), rows.reshape(-1, rows.shape[-1]))
             finding = replace(finding, start=start)
         if place is None:
-            return replace(finding, problem=MADE_UP)
+            return replace(finding, problem=problem)
         value = self._value(place)
         if captured is not None and place.steps and place.steps[-1][0] == "next" and captured.logits.ndim == 3:
             longer = captured.logits.shape[1] == value.shape[1] + 1  # the model saw the last token too
@@ -251,3 +295,22 @@ def first_row(logits: Tensor, rows: Tensor) -> int:
     if rest <= 0 or rows.shape[1] != logits.shape[1]:
         return 0
     return rest if torch.equal(logits[rest:], rows.to(logits.dtype)) else 0
+
+
+def reachable(start: Any, wanted: set[Any], limit: int = 100_000) -> set[Any]:
+    """Those of the ``wanted`` nodes of a graph of gradients that a backward pass from ``start`` reaches."""
+    found: set[Any] = set()
+    queue, visited = [start], {start}
+    while queue and len(found) < len(wanted) and len(visited) < limit:
+        following = []
+        for node in queue:
+            if node is None:
+                continue
+            if node in wanted:
+                found.add(node)
+            for inner, _ in node.next_functions:
+                if inner is not None and inner not in visited:
+                    visited.add(inner)
+                    following.append(inner)
+        queue = following
+    return found

@@ -99,7 +99,8 @@ class HeadCapture(Capture):
                 raise ValueError(
                     f"Found no classifier head in {type(module).__name__}: it has no linear-like layer. Its modules"
                     f" are {_listing(n for n, _ in module.named_children())}. Name the head with `head=`, by dotted"
-                    " name or as the module."
+                    " name or as the module, or return features and logits from `training_step` in a dict and pass"
+                    ' `outputs=("features", "logits")`.'
                 )
         else:
             self.name, found = _find_given(module, head)

@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.capture.batches import BatchPath
+from le_callback.capture.batches import LABEL_KEYS, BatchPath
 from le_callback.errors import require_type
-
-LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 LabelSource = int | str | Callable[[Any], Tensor] | None  # int first: command lines take the first that fits
 

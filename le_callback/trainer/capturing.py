@@ -23,7 +23,7 @@ DEFAULT_IGNORED = -100
 class NoCapturing:
     """Nothing is captured."""
 
-    def before_backward(self, trainer: Trainer) -> None:
+    def before_backward(self, trainer: Trainer, loss: Tensor) -> None:
         """A backward pass starts."""
 
     def after_backward(self, trainer: Trainer) -> None:
@@ -55,6 +55,7 @@ class Capturing(NoCapturing):
     def __init__(self, arguments: Arguments, module: LightningModule, notices: Notices) -> None:
         self._arguments, self._notices = arguments, notices
         self._detection: Detection | None = None
+        self._decision: Decision | None = None
         self.capture: Capture
         if arguments.outputs is None:
             self.capture = HeadCapture(module, arguments.head, arguments.num_classes, arguments.ignore_index)
@@ -80,13 +81,13 @@ class Capturing(NoCapturing):
         elif not self.capture.lasting:
             self.capture.attach()
 
-    def before_backward(self, trainer: Trainer) -> None:
+    def before_backward(self, trainer: Trainer, loss: Tensor) -> None:
         """A backward pass starts: the forward pass is over, unless the step has several."""
         if self.undecided:
             self.capture.note_order()
         self.capture.restart()
         if self._detection is not None:
-            self._detection.restart()
+            self._detection.restart(loss)
             if one_pass(trainer):
                 self._detection.close()
         elif not self.capture.lasting and one_pass(trainer):
@@ -131,10 +132,18 @@ class Capturing(NoCapturing):
             self.labels.follow(finding.labels, finding.value)
         if finding.ignore_index is not None and self.ignore_index == DEFAULT_IGNORED:
             self.ignore_index = finding.ignore_index
+        self._decision = decision
+
+    def settled(self) -> None:
+        """Head and classes are known: the user is told what was found."""
+        self.undecided = False
+        decision, self._decision = self._decision, None
+        if decision is None:
+            return
         inform(str(decision))
         for other in decision.others:
             self._notices.tell(
-                f"this training has several classification losses; followed is the head `{finding.head}`",
+                f"this training has several classification losses; followed is the head `{decision.finding.head}`",
                 f"{other} with another `name=` follows another one",
             )
 

@@ -178,7 +178,7 @@ class Session(Idle):
             if self._capturing.decide(outputs, batch) and isinstance(self.measurement, Unsettled):
                 self._settle(trainer, self._capturing.labels(batch))
             if isinstance(self.measurement, Measurement):
-                self._capturing.undecided = False
+                self._capturing.settled()
                 self._add(self.measurement.monitor, batch)
         self._capturing.end_batch()
         self._batches_since_step += 1
