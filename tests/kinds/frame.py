@@ -166,6 +166,7 @@ class Kind:
             assert_same(plain, self.train(self.make(), added))
         assert added.trajectory is None
         assert len(said) == 1, said
+        assert self.expected != NOTHING or not said[0].startswith("warning"), said
 
 
 @contextmanager

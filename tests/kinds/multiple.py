@@ -35,7 +35,7 @@ class Distillation(Student):
         return 4 * soft + fn.cross_entropy(logits, y)
 
 
-@KINDS.found("distillation from the teacher alone")
+@KINDS.refused("distillation from the teacher alone", "kl_div", settles="head='head'")
 class PureDistillation(Distillation):
     def loss(self, x, logits, y):
         taught = self.teacher(x)
@@ -323,7 +323,7 @@ class TwoDomains(Module):
         return sum(losses)
 
 
-@KINDS.refused("a generator's step before that of the classifier", settles="head='head'", batches=2)
+@KINDS.refused("a generator's step before that of the classifier", settles="label=1", batches=2)
 class Conditional(Module):
     """The first backward pass of the step is that of made-up labels."""
 
