@@ -197,7 +197,7 @@ class Kinds(list):
         return self._add(
             title,
             REFUSED,
-            (*says, *re.findall(r"\b(?:head|label|outputs|num_classes)=", settles)),
+            (*says, *re.findall(r"\b(?:head|label|outputs)=", settles)),
             options | {"settles": settles},
         )
 
