@@ -1,10 +1,11 @@
 # make demo   train on GeoMNIST with the callback attached and print the summary
 # make test   run the tests with two workers
 # make check  lint, types and which rooms may import which
-# make tables   write the tables of tags in README.md and docs/tags.md
+# make tables   write the tables in README.md, docs/tags.md and docs/kinds.md
 # make package   build the package, check it, and fit in an environment that has nothing else
 # make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.regime.*' for one file
 # make overhead   own cost beside bare kernels
+# make memory   memory, time and checkpoints with very many classes
 # make paper   the source paper's experiments: figures 1 to 5 and tables; interrupted, it goes on where it was
 #              make paper RUNS=10 CIFAR=cifar-10-python.tar.gz   averages of ten trainings, with CIFAR-10
 # make accuracy, make tail-index, make phase-transition, make forecast   long reproductions with progress bars
@@ -35,6 +36,7 @@ check: .venv/ready
 
 tables: .venv/ready
 	$(BIN)/python -m le_callback.report.reference README.md docs/tags.md
+	$(BIN)/python tests/kinds/page.py docs/kinds.md
 
 # With what the package requires and no more: neither the extras nor the checkout can be imported there.
 package: .venv/ready
@@ -59,9 +61,12 @@ clean:
 	rm -rf .venv dist mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy tail-index overhead phase-transition forecast paper
+.PHONY: accuracy tail-index overhead memory phase-transition forecast paper
 overhead: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
+
+memory: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py
 
 accuracy: .venv/ready
 	$(BIN)/python benchmarks/accuracy.py --runs 1000

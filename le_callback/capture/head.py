@@ -87,6 +87,7 @@ class HeadCapture(Capture):
         self.name: str | None = None
         self._module = module
         super().__init__(num_classes)
+        self._given_classes = num_classes
         self._ignore_index = ignore_index
         self._slot = Slot()
         self._order: list[str] = []
@@ -148,7 +149,7 @@ class HeadCapture(Capture):
             batch: of the step.
             label: whether the labels were named.
         """
-        named = Named(self._given, label, self._num_classes)
+        named = Named(self._given, label, self._given_classes)
         if self.lasting:
             return None  # compiled code would be compiled once more for a step in which losses are watched
         layers = {self._given: self._watched[self._given]} if self._given else dict(self._module.named_modules())
@@ -174,8 +175,8 @@ class HeadCapture(Capture):
         assert match is not None
         if self.name not in (None, match.name):
             raise ValueError(
-                f"The head was taken for `{self.name}` before the first batch, but the loss `{finding.loss}` is that of"
-                f" `{match.name}`. Name the right one with `head=`."
+                f"The head was taken for `{self.name}` when the probe was passed through the model, but the loss"
+                f" `{finding.loss}` is that of `{match.name}`. Name the right one with `head=`."
             )
         wanted = self._num_classes
         check_width(f"head `{match.name}`", match.widths[1], wanted or finding.num_classes)

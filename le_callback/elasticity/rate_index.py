@@ -56,8 +56,8 @@ def local_tail_index(
 ) -> Estimate:
     """Tail index r of γ ~ t^(−r) now, from the growth G over the last windows, with its interval.
 
-    ΔG = c ∫ t^(−r) dt + walk + sampling noise. The scale c > 0 and the variance of the walk are integrated out, flat in c
-    and in the log of the variance; what is left is normalised over −1 ≤ r ≤ 4.
+    ΔG = c ∫ t^(−r) dt + walk + sampling noise. The scale c > 0 and the variance of the walk are integrated out, flat in
+    c and in the log of the variance; what is left is normalised over −1 ≤ r ≤ 4.
 
     Args:
         times: t ``(T,)``, increasing; those that are not positive, or earlier than a twelfth of the last, are left out.

@@ -158,10 +158,15 @@ class ResponseMatrixTracker:
         columns = len(self.classes) + (len(self.classes) < num_classes)
         affordable = MEMORY_BYTES // (4 * columns * (2 * columns + 1))
         self._steps: deque[StepMoments] = deque(maxlen=min(STEPS_PER_COLUMN * columns, affordable))
+        self._num_classes = num_classes
         self._unusable = 0
+        self._too_narrow = False
 
     def add(self, composition: Tensor, before: Tensor, after: Tensor) -> None:
-        """Take in one step; a step with a class mean that is not finite is left out."""
+        """Take in one step; a step with a class mean that is not finite is left out, and all where the logits are not K."""
+        if self.source == "logits" and before.shape[1] != self._num_classes:
+            self._too_narrow = True
+            return
         moments = step_moments(self.source, composition, before, after, self.classes)
         if np.isfinite(moments.gram).all() and np.isfinite(moments.response).all():
             self._steps.append(moments)
@@ -171,6 +176,8 @@ class ResponseMatrixTracker:
     def estimate(self) -> ResponseMatrix:
         """What the steps so far say."""
         found = estimate_response_matrix(self._steps, self.classes)
+        if self._too_narrow:
+            return replace(found, status="unknown: its pulls act along one logit for each class")
         if self._unusable and not self._steps:
             return replace(found, status="unknown: class means of the probe are not finite; does it lack a class?")
         return found

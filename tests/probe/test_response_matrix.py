@@ -131,6 +131,15 @@ def test_what_cannot_be_known_is_said():
         tracker.add(torch.tensor([1.0, 0.0]), one, 2 * one)
 
 
+def test_one_logit_for_two_classes_has_no_matrix():
+    tracker = ResponseMatrixTracker("logits", (0, 1), 2)
+    for _ in range(10):
+        tracker.add(torch.tensor([0.5, 0.5]), torch.tensor([[-1.0], [1.0]]), torch.tensor([[-1.1], [1.2]]))
+    found = tracker.estimate()
+    assert found.status == "unknown: its pulls act along one logit for each class"
+    assert found.strongest_pair is None
+
+
 def test_memory_is_bounded():
     tracker = ResponseMatrixTracker("features", tuple(range(64)), 64)
     rng = torch.Generator().manual_seed(0)
