@@ -85,9 +85,11 @@ class Capturing(NoCapturing):
         """A backward pass starts: the forward pass is over, unless the step has several."""
         if self.undecided:
             self.capture.note_order()
-        self.capture.restart()
+        closures = trainer.lightning_module.automatic_optimization
+        if closures:
+            self.capture.restart()
         if self._detection is not None:
-            self._detection.restart(loss)
+            self._detection.restart(loss, closures=closures)
             if one_pass(trainer):
                 self._detection.close()
         elif not self.capture.lasting and one_pass(trainer):
