@@ -99,14 +99,14 @@ def leaves(batch: Any) -> list[tuple[BatchPath, Tensor]]:
 
 
 def _of_samples(batch: Any) -> list[tuple[BatchPath, Tensor]]:
-    """Numbers that a list of samples holds, one or a few of each sample."""
+    """Numbers that a list of samples holds, one of each sample."""
     if not isinstance(batch, tuple | list) or len(batch) < 2 or isinstance(batch[0], Tensor | str | bytes | Number):
         return []
     if any(type(sample) is not type(batch[0]) for sample in batch):
         return []
     found = []
     for kind, name, value in _parts(batch[0])[:_LONGEST]:
-        if not isinstance(value, Number) and not (isinstance(value, Tensor) and value.numel() <= _LONGEST):
+        if not isinstance(value, Number) and not (isinstance(value, Tensor) and value.numel() == 1):
             continue
         path = BatchPath((("each", (kind, name)),))
         with suppress(Exception):  # samples of different form are no table

@@ -137,7 +137,9 @@ class Detection:
             raise self._refusal(findings)
         chosen = told[0]
         self._check_targets(chosen, findings)
-        chosen = [f for f in told if _place(f) == _place(chosen)][-1]  # of the last pass of the step
+        again = [f for f in told if _place(f) == _place(chosen)]
+        last = max(f.turn for f in again)  # a step that repeats itself counts with its last pass
+        chosen = next(f for f in again if f.turn == last)
         return Decision(chosen, self._others(chosen, told[1:]))
 
     def restart(self, loss: Tensor, *, closures: bool) -> None:
@@ -243,7 +245,7 @@ class Detection:
 
 def _place(finding: Finding) -> tuple[Any, ...]:
     """What is the same of a loss in each pass of a step."""
-    return finding.loss, finding.head, finding.labels, _rows(finding)
+    return finding.loss, finding.head, finding.labels, finding.start, bool(finding.problem)
 
 
 def _rows(finding: Finding) -> tuple[int, int]:
