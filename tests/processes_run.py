@@ -27,6 +27,21 @@ class SilentOnOne(Classifier):
         return super().training_step(batch, batch_idx)
 
 
+class DifferOnOne(Classifier):
+    """The second process trains another layer as its classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide = torch.nn.Linear(8, self.head.out_features + 1)
+
+    def training_step(self, batch, batch_idx):
+        features = self.body(batch[0])
+        heads = [self.head, self.wide]
+        used, unused = reversed(heads) if self.global_rank == 1 else heads
+        self.seen.append(None)
+        return torch.nn.functional.cross_entropy(used(features), batch[1]) + 0 * unused(features).sum()
+
+
 class Ends(Callback):
     """One process wants to stop: Lightning makes it a decision of all."""
 
@@ -96,7 +111,7 @@ def run(folder, case):
         settings |= {"strategy": strategy, "precision": "32-true"}
     if case in ("save_one", "resume_one"):
         settings |= {"devices": 1, "strategy": "auto"}
-    model = {"silent": SilentOnOne, "differ": SilentOnOne, "fsdp": sharded}.get(case, Classifier)()
+    model = {"silent": SilentOnOne, "differ": DifferOnOne, "fsdp": sharded}.get(case, Classifier)()
     extra = {"probe": blobs(30), "probe_every_n_steps": 2} if case == "probe" else {}
     head = "head" if case == "silent" else None  # where nothing is named, the other process finds another layer
     if case == "alert":

@@ -15,7 +15,7 @@ from torch import Tensor
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 _DEEPEST, _MOST_LEAVES, _LONGEST = 6, 256, 64
 
-Step = tuple[Literal["item", "attribute", "each", "column", "next", "following"], Any]
+Step = tuple[Literal["item", "attribute", "each", "all", "column", "next", "following"], Any]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class BatchPath:
 
     Attributes:
         steps: from the batch to the labels: an ``item``, an ``attribute``, or of a list of samples that step of
-            ``each``; then a ``column`` of a tensor, what comes
+            ``each``, or ``all`` of a list of tensors; then a ``column`` of a tensor, what comes
             ``next`` in each sequence (N, T − 1), or ``following``: the same with the last position left out, (N, T).
 
     >>> path = BatchPath((("item", "text"), ("attribute", "T"), ("column", 0)))
@@ -65,6 +65,8 @@ def _follow(found: Any, kind: str, what: Any) -> Any:
         return getattr(found, what)
     if kind == "each":
         return torch.stack([torch.as_tensor(_follow(sample, *what)) for sample in found])
+    if kind == "all":
+        return torch.stack(list(found))
     labels = found if isinstance(found, Tensor) else torch.as_tensor(found)
     if kind == "column":
         return labels[:, what]
@@ -78,7 +80,7 @@ def _follow(found: Any, kind: str, what: Any) -> Any:
 def _written(kind: str, what: Any) -> str:
     if kind == "each":
         return f"[:]{_written(*what)}"
-    forms = {"item": f"[{what!r}]", "attribute": f".{what}", "column": f"[:, {what}]", "next": "[:, 1:]"}
+    forms = {"item": f"[{what!r}]", "attribute": f".{what}", "column": f"[:, {what}]", "next": "[:, 1:]", "all": ""}
     return forms.get(kind, " shifted by one")
 
 
@@ -97,14 +99,14 @@ def leaves(batch: Any) -> list[tuple[BatchPath, Tensor]]:
 
 
 def _of_samples(batch: Any) -> list[tuple[BatchPath, Tensor]]:
-    """Numbers that a list of samples holds, one or a few of each sample."""
+    """Numbers that a list of samples holds, one of each sample."""
     if not isinstance(batch, tuple | list) or len(batch) < 2 or isinstance(batch[0], Tensor | str | bytes | Number):
         return []
     if any(type(sample) is not type(batch[0]) for sample in batch):
         return []
     found = []
     for kind, name, value in _parts(batch[0])[:_LONGEST]:
-        if not isinstance(value, Number) and not (isinstance(value, Tensor) and value.numel() <= _LONGEST):
+        if not isinstance(value, Number) and not (isinstance(value, Tensor) and value.numel() == 1):
             continue
         path = BatchPath((("each", (kind, name)),))
         with suppress(Exception):  # samples of different form are no table
@@ -124,8 +126,17 @@ def _walk(value: Any, path: BatchPath, depth: int) -> Iterator[tuple[BatchPath, 
         except (TypeError, ValueError, RuntimeError):
             return
         return
+    if _single(value):
+        yield path.then("all"), torch.stack(list(value))
+        return
     for kind, name, inner in _parts(value):
         yield from _walk(inner, path.then(kind, name), depth - 1)
+
+
+def _single(value: Any) -> bool:
+    """Whether this is a list of tensors of one number each."""
+    listed = isinstance(value, tuple | list) and len(value) > 0
+    return listed and all(isinstance(item, Tensor) and item.numel() == 1 for item in value)
 
 
 def _numbers(value: Any) -> bool:

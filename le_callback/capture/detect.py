@@ -130,21 +130,24 @@ class Detection:
         usable = [f for f in findings if self._usable(f)]
         usable = self._wide_enough(usable)
         loose = any(f.told and f.match is None and not f.problem for f in findings)
-        told = [f for f in usable if f.told] or ([] if loose else usable[-1:])
+        told = sorted([f for f in usable if f.told], key=lambda f: f.problem != "") or ([] if loose else usable[-1:])
         if not told:
             if self._captured is not None and any(f.match is None for f in findings):
                 return None
             raise self._refusal(findings)
         chosen = told[0]
         self._check_targets(chosen, findings)
-        chosen = [f for f in told if _place(f) == _place(chosen)][-1]  # of the last pass of the step
+        again = [f for f in told if _place(f) == _place(chosen)]
+        last = max(f.turn for f in again)  # a step that repeats itself counts with its last pass
+        chosen = next(f for f in again if f.turn == last)
         return Decision(chosen, self._others(chosen, told[1:]))
 
-    def restart(self, loss: Tensor) -> None:
-        """A backward pass from ``loss`` begins; what comes after is another pass of the step."""
+    def restart(self, loss: Tensor, *, closures: bool) -> None:
+        """A backward pass from ``loss`` begins; with ``closures`` what comes after is the same step again."""
         self.leave()
         self._evidence.backward(loss)
-        self.search.restart()
+        if closures:
+            self.search.restart()
 
     def repeated(self, decision: Decision) -> bool:
         """Whether the head was called several times in a pass."""
@@ -242,7 +245,7 @@ class Detection:
 
 def _place(finding: Finding) -> tuple[Any, ...]:
     """What is the same of a loss in each pass of a step."""
-    return finding.loss, finding.head, finding.labels, _rows(finding)
+    return finding.loss, finding.head, finding.labels, finding.start, bool(finding.problem)
 
 
 def _rows(finding: Finding) -> tuple[int, int]:

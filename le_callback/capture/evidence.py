@@ -93,6 +93,7 @@ class Finding:
         problem: why it cannot be followed; empty if it can.
         shape: of the logits.
         value: the labels of this batch.
+        turn: how many backward passes came before it in the step.
         node: of the loss in the graph of gradients, while the step runs.
     """
 
@@ -106,6 +107,7 @@ class Finding:
     problem: str = ""
     shape: tuple[int, ...] = ()
     value: Tensor | None = None
+    turn: int = 0
     node: Any = None
 
     @property
@@ -135,6 +137,7 @@ class Evidence:
         self._held = leaves(batch)
         self._match = match
         self._indices: list[Tensor] = []
+        self._turn = 0
         self.findings: list[Finding] = []
         self.seen: list[str] = []
 
@@ -155,7 +158,7 @@ class Evidence:
         }
         reader = readers.get(call.kind)
         if reader is not None and (finding := reader(call)) is not None:
-            self.findings.append(replace(finding, shape=tuple(call.inputs.shape), node=call.node))
+            self.findings.append(replace(finding, shape=tuple(call.inputs.shape), turn=self._turn, node=call.node))
 
     def backward(self, loss: Tensor) -> None:
         """A backward pass from ``loss``: what it does not reach, such as a loss that is only logged, is no evidence."""
@@ -163,6 +166,7 @@ class Evidence:
         reached = reachable(loss.grad_fn, waiting)
         self.findings = [f for f in self.findings if f.node is None or f.node in reached]
         self.findings = [replace(f, node=None) for f in self.findings]
+        self._turn += 1
 
     def close(self) -> None:
         """The forward pass is over: complete what a loss written by hand says, and give up every tensor."""

@@ -209,8 +209,8 @@ class HeadCapture(Capture):
         lead = features.shape[:-1]
         if self._start is None or labels.ndim == 0 or labels.shape[: len(lead)] == lead:
             return captured, labels
-        n = labels.shape[0]
-        if n < lead[0] and (labels.shape[1 : len(lead)] == lead[1:]):
+        n, beyond = labels.shape[0], labels.shape[len(lead) :]
+        if n < lead[0] and labels.shape[1 : len(lead)] == lead[1:] and beyond in ((), (1,), (self.num_classes,)):
             rows = slice(self._start, self._start + n)
             return Captured(features[rows], logits[rows]), labels
         count = lead.numel()

@@ -18,6 +18,7 @@ from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.schedule import one_pass
 
 DEFAULT_IGNORED = -100
+_MOST_REFUSALS = 20  # steps, of one of several processes, in which nothing could be followed
 
 
 class NoCapturing:
@@ -41,6 +42,7 @@ class Capturing(NoCapturing):
         arguments: what the user asked for.
         module: of the training.
         notices: where the user is told.
+        alone: whether this is the only process. An error in one of several would leave the others waiting.
 
     Attributes:
         capture: of features and logits.
@@ -52,8 +54,9 @@ class Capturing(NoCapturing):
         ValueError: as ``HeadCapture``.
     """
 
-    def __init__(self, arguments: Arguments, module: LightningModule, notices: Notices) -> None:
-        self._arguments, self._notices = arguments, notices
+    def __init__(self, arguments: Arguments, module: LightningModule, notices: Notices, *, alone: bool = True) -> None:
+        self._arguments, self._notices, self._alone = arguments, notices, alone
+        self._refusals = 0
         self._detection: Detection | None = None
         self._decision: Decision | None = None
         self.capture: Capture
@@ -72,6 +75,8 @@ class Capturing(NoCapturing):
 
     def begin_batch(self, batch: Any) -> None:
         """A training batch starts."""
+        if self._refusals == _MOST_REFUSALS:
+            return
         self.capture.clear()
         self.labels.peek(batch)
         if self.undecided:
@@ -85,9 +90,11 @@ class Capturing(NoCapturing):
         """A backward pass starts: the forward pass is over, unless the step has several."""
         if self.undecided:
             self.capture.note_order()
-        self.capture.restart()
+        closures = trainer.lightning_module.automatic_optimization
+        if closures:
+            self.capture.restart()
         if self._detection is not None:
-            self._detection.restart(loss)
+            self._detection.restart(loss, closures=closures)
             if one_pass(trainer):
                 self._detection.close()
         elif not self.capture.lasting and one_pass(trainer):
@@ -113,11 +120,20 @@ class Capturing(NoCapturing):
         detection = self.pause()
         if not self.undecided:
             return True
+        if self._refusals == _MOST_REFUSALS:
+            return False
         if batch is None or (detection is not None and detection.empty and not outputs):
             why = "it is None" if batch is None else "the training step returned nothing"
             self._notices.tell("the first training batch cannot be used; waiting for another", why)
             return False
-        decision = None if detection is None else detection.decide()
+        try:
+            decision = None if detection is None else detection.decide()
+        except ValueError as error:
+            if self._alone:
+                raise
+            self._refusals += 1
+            self._notices.tell("nothing is measured on this process so far", str(error))
+            return False
         if detection is not None and decision is not None:
             self.capture.adopt(decision, repeated=detection.repeated(decision))
             self._follow(decision)

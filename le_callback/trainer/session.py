@@ -115,7 +115,7 @@ class Session(Idle):
         self._publisher = Publisher(self.notices, arguments.name, arguments.tags, arguments.progress_bar)
         self._alarm = Alarm(arguments.alerts, arguments.actions, self._publisher, self.notices)
         self._processes = processes_of(trainer.strategy)
-        self.capturing = self._capturing = Capturing(arguments, module, self.notices)
+        self.capturing = self._capturing = Capturing(arguments, module, self.notices, alone=self._processes.count == 1)
         self._probing = NoProbing()
         if arguments.probe is not None:
             probe = Probe(arguments.probe, self._capturing.labels, arguments.probe_forward, arguments.ignore_index)

@@ -229,6 +229,7 @@ class TestLabels:
             (lambda x, y: (x, torch.stack([y.flip(0), y], 1)), lambda b: (b[0], b[1][:, 1])),
             (lambda x, y: torch.cat([x, y[:, None].float()], 1), lambda b: (b[:, :-1], b[:, -1].long())),
             (lambda x, y: list(zip(x, y.tolist(), strict=True)), lambda b: stacked(b)),
+            (lambda x, y: (list(x), list(y)), lambda b: (torch.stack(b[0]), torch.stack(b[1]))),
             (lambda x, y: ([x, x], y.tolist()), lambda b: (b[0][0], torch.tensor(b[1]))),
         ],
     )
@@ -442,6 +443,36 @@ class TestRefusals:
         refuses(
             lambda net, b: F.cross_entropy(net.head(net.body(b[0])), b[1]), "7 outputs.*`num_classes=`", num_classes=7
         )
+
+
+class Manual(Net):
+    def __init__(self, step):
+        super().__init__(step)
+        self.automatic_optimization = False
+
+    def learn(self, loss):
+        self.manual_backward(loss)
+        self.optimizers().step()
+        self.optimizers().zero_grad()
+
+
+class TestSeveralPasses:
+    @pytest.mark.parametrize("generator_first", [False, True])
+    def test_of_one_head_in_a_step(self, generator_first):
+        def made_up(net, batch):
+            wanted = torch.arange(len(batch[1])).flip(0) % CLASSES
+            net.learn(F.cross_entropy(net.head(net.body(batch[0] + 1)), wanted))
+
+        def step(net, batch):
+            if generator_first:
+                made_up(net, batch)
+            net.learn(F.cross_entropy(classify(net, *batch), batch[1]))
+            if not generator_first:
+                made_up(net, batch)
+
+        net, callback = Manual(step), Recording(label=1, every_n_steps=8)
+        trainer(callback, max_epochs=1).fit(net, loader())
+        assert_windows(callback, net.seen, 4)
 
 
 class TestFirstBatches:
