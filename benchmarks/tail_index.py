@@ -4,8 +4,8 @@
 
 A difference mode grows by ∫c t^(−r) dt, r = 0.3, 0.5, …, 1.7, by 4 in its logarithm over the run; it is read once a
 window with sampling noise, and wanders: a walk whose variance from window to window is so many times the sampling
-variance. The construction of the estimator (its priors, the blocks, the share of the run that is looked at) was chosen on
-seed 100.
+variance. The construction of the estimator (its priors, the blocks, the share of the run that is looked at) was chosen
+on seed 100.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ def main() -> None:
     lines = [
         "# Local tail index of γ",
         "",
-        f"`python benchmarks/tail_index.py --runs {options.runs} --seed {options.seed}`: {options.runs * len(INDICES)} runs a"
-        " row, r from 0.3 to 1.7; the estimator was chosen on seed 100. Nominal coverage 95 %.",
+        f"`python benchmarks/tail_index.py --runs {options.runs} --seed {options.seed}`:",
+        f"{options.runs * len(INDICES)} runs a row, r from 0.3 to 1.7; the estimator was chosen on seed 100.",
+        "Nominal coverage 95 %.",
         "",
         "`walk`: variance of the walk from window to window over the sampling variance. `open`: the verdict is not",
         "identifiable. `wrong`: separating at r ≥ 1, or not separating at r ≤ 1.",

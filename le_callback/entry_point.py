@@ -108,7 +108,7 @@ def hooks_of(callback: type[LECallback]) -> list[str]:
     """Names of the hooks that a callback has and Lightning calls with its Trainer.
 
     >>> hooks_of(LECallback)[:2]
-    ['on_before_backward', 'on_exception']
+    ['on_after_backward', 'on_before_backward']
     """
     own = {name for kind in callback.__mro__ if issubclass(kind, LECallback) for name in vars(kind)}
     return sorted(n for n in own if n.startswith("on_") or n in ("setup", "teardown"))

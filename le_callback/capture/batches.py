@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Number
@@ -14,8 +14,10 @@ from torch import Tensor
 
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 _DEEPEST, _MOST_LEAVES, _LONGEST = 6, 256, 64
+_FEWEST = 3  # labels that can tell how the step made its target of them
 
-Step = tuple[Literal["item", "attribute", "each", "all", "column", "next", "following"], Any]
+Kind = Literal["item", "attribute", "each", "all", "column", "next", "following", "plus", "repeat", "repeat_each"]
+Step = tuple[Kind, Any]
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class BatchPath:
 
     Attributes:
         steps: from the batch to the labels: an ``item``, an ``attribute``, or of a list of samples that step of
-            ``each``, or ``all`` of a list of tensors; then a ``column`` of a tensor, what comes
-            ``next`` in each sequence (N, T − 1), or ``following``: the same with the last position left out, (N, T).
+            ``each``, or ``all`` of a list of tensors; then a ``column`` of a tensor, what comes ``next`` in each
+            sequence (N, T − 1), ``following``: the same with the last position left out, (N, T), or what the step
+            makes of labels: ``plus`` a constant, ``repeat`` them all so many times, or ``repeat_each``.
 
     >>> path = BatchPath((("item", "text"), ("attribute", "T"), ("column", 0)))
     >>> print(path)
@@ -59,28 +62,43 @@ class BatchPath:
 
 
 def _follow(found: Any, kind: str, what: Any) -> Any:
-    if kind == "item":
-        return found[what]
-    if kind == "attribute":
-        return getattr(found, what)
-    if kind == "each":
-        return torch.stack([torch.as_tensor(_follow(sample, *what)) for sample in found])
-    if kind == "all":
-        return torch.stack(list(found))
+    if kind in _INTO:
+        return _INTO[kind](found, what)
     labels = found if isinstance(found, Tensor) else torch.as_tensor(found)
-    if kind == "column":
-        return labels[:, what]
-    following = labels[:, 1:]
-    if kind == "next":
-        return following
-    last = torch.full_like(labels[:, :1], what)
-    return torch.cat([following, last], dim=1)
+    return _MADE_OF[kind](labels, what)
+
+
+def _each(samples: Any, step: Step) -> Tensor:
+    return torch.stack([torch.as_tensor(_follow(sample, *step)) for sample in samples])
+
+
+def _following(labels: Tensor, last: int) -> Tensor:
+    return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], last)], dim=1)
+
+
+_INTO: Mapping[str, Callable[[Any, Any], Any]] = {
+    "item": lambda value, key: value[key],
+    "attribute": getattr,
+    "each": _each,
+    "all": lambda tensors, _: torch.stack(list(tensors)),
+}
+_MADE_OF: Mapping[str, Callable[[Tensor, Any], Tensor]] = {
+    "column": lambda labels, column: labels[:, column],
+    "next": lambda labels, _: labels[:, 1:],
+    "following": _following,
+    "plus": lambda labels, shift: labels.long() + shift,
+    "repeat": lambda labels, times: labels.repeat(times),
+    "repeat_each": lambda labels, times: labels.repeat_interleave(times),
+}
 
 
 def _written(kind: str, what: Any) -> str:
     if kind == "each":
         return f"[:]{_written(*what)}"
+    if kind == "plus":
+        return f" {'−' if what < 0 else '+'} {abs(what)}"
     forms = {"item": f"[{what!r}]", "attribute": f".{what}", "column": f"[:, {what}]", "next": "[:, 1:]", "all": ""}
+    forms |= {"repeat": f".repeat({what})", "repeat_each": f".repeat_interleave({what})"}
     return forms.get(kind, " shifted by one")
 
 
@@ -163,10 +181,10 @@ class Ambiguous(ValueError):  # noqa: N818 -- a finding, not a failure
 def locate(
     target: Tensor, held: Sequence[tuple[BatchPath, Tensor]], num_classes: int, ignore_index: int | None = None
 ) -> BatchPath | None:
-    """Where a loss's target is in a batch: by identity, by storage, then by equal values.
+    """Where a loss's target is in a batch: by identity, by storage, by equal values, then made of labels there.
 
-    A target that merely counts the rows (0, 1, 2, …) is taken for one that was made up in the step, unless it is the
-    batch's own tensor.
+    Labels that the step shifts by a constant, repeats, or smoothes alike are found. A target that merely counts the
+    rows (0, 1, 2, …) is taken for one that was made up in the step, unless it is the batch's own tensor.
 
     Args:
         target: labels or class weights.
@@ -192,7 +210,41 @@ def locate(
         parts = [(part, leaf) for path, leaf in candidates if (part := _part(path, leaf, target, ignore_index))]
         if parts:
             return _only(parts, target)
-    return None
+    if _counts_rows(target):
+        return None
+    if target.is_floating_point():
+        labels = _smoothed_labels(target)
+        return None if labels is None else locate(labels, held, num_classes, ignore_index)
+    made = [(found, leaf) for path, leaf in held if (found := _made_from(path, leaf, target))]
+    return _only(made, target) if made else None
+
+
+def _made_from(path: BatchPath, leaf: Tensor, target: Tensor) -> BatchPath | None:
+    """The target as labels plus a constant or as repeated labels."""
+    if leaf.is_floating_point() or leaf.is_complex() or leaf.dtype == torch.bool or leaf.ndim > target.ndim:
+        return None
+    flat, wanted = leaf.detach().reshape(-1).long(), target.detach().reshape(-1).long().to(leaf.device)
+    if len(flat) < _FEWEST or bool((flat == flat[0]).all()):
+        return None
+    if leaf.shape == target.shape:
+        shift = int(wanted[0] - flat[0])
+        return path.then("plus", shift) if torch.equal(flat + shift, wanted) else None
+    times, rest = divmod(len(wanted), len(flat))
+    if rest or times < 2 or leaf.ndim != 1:
+        return None
+    if torch.equal(flat.repeat(times), wanted):
+        return path.then("repeat", times)
+    return path.then("repeat_each", times) if torch.equal(flat.repeat_interleave(times), wanted) else None
+
+
+def _smoothed_labels(table: Tensor) -> Tensor | None:
+    """The labels of class weights (…, K) that are one-hot but for a smoothing that is the same in all rows."""
+    if table.ndim < 2 or table.shape[-1] < 2 or not are_class_weights(table):
+        return None
+    rows = table.detach().double().reshape(-1, table.shape[-1]).sort(dim=-1, descending=True).values
+    alike = torch.allclose(rows, rows[:1].expand_as(rows), atol=1e-4)
+    flat = torch.allclose(rows[:, 1:], rows[:, 1:2].expand_as(rows[:, 1:]), atol=1e-4)
+    return table.detach().argmax(-1) if alike and flat and bool(rows[0, 0] > rows[0, 1] + 1e-3) else None
 
 
 def _is_whole(leaf: Tensor, target: Tensor, num_classes: int) -> bool:

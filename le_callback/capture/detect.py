@@ -227,7 +227,7 @@ class Detection:
                 return NoClassificationError(
                     f"this training computes no classification loss on labels of the batch (seen: {seen}; head"
                     f" `{f.head}`, but {f.problem}). If the labels follow from the batch, pass `label=` a callable that"
-                    " takes the batch and returns them"
+                    f" takes the batch and returns them. For scores that are made of these outputs {_RETURN}"
                 )
         return NoClassificationError(
             f"this training computes no classification loss (seen: {seen}). If it is a classification, {_NAME}, or"

@@ -163,7 +163,7 @@ class ResponseMatrixTracker:
         self._too_narrow = False
 
     def add(self, composition: Tensor, before: Tensor, after: Tensor) -> None:
-        """Take in one step; a step with a class mean that is not finite is left out, and all where the logits are not K."""
+        """Take in one step; left out are class means that are not finite, and logits that are not K."""
         if self.source == "logits" and before.shape[1] != self._num_classes:
             self._too_narrow = True
             return

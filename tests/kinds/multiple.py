@@ -323,7 +323,7 @@ class TwoDomains(Module):
         return sum(losses)
 
 
-@KINDS.refused("a generator's step before that of the classifier", settles="label=1", batches=2)
+@KINDS.found("a generator's step before that of the classifier", batches=2)
 class Conditional(Module):
     """The first backward pass of the step is that of made-up labels."""
 
