@@ -58,12 +58,12 @@ def test_demo_separates(demo):
 
 
 def test_demo_gamma_is_positive_with_its_interval_during_the_rise(demo):
-    """The rise: windows in which the between-class amplitude of the logits is up by 10 %, as in the one before."""
+    """The rise: windows in which the between-class amplitude of the logits is up by 20 %, as in the one before."""
     _, events = demo
     growth = np.diff(np.log(series(events, "le/I_logits/amplitude_difference")))
     low = series(events, "le/I_logits/gamma_low")
-    rising = [i for i in range(2, len(low)) if min(growth[i - 2 : i]) > np.log(1.1) and np.isfinite(low[i])]
-    assert len(rising) >= 8
+    rising = [i for i in range(2, len(low)) if min(growth[i - 2 : i]) > np.log(1.2) and np.isfinite(low[i])]
+    assert len(rising) >= 5
     assert all(low[i] > 0 for i in rising)
 
 
