@@ -216,7 +216,9 @@ def locate(
         labels = _smoothed_labels(target)
         return None if labels is None else locate(labels, held, num_classes, ignore_index)
     made = [(found, leaf) for path, leaf in held if (found := _made_from(path, leaf, target))]
-    return _only(made, target) if made else None
+    if len(made) > 1:
+        raise Ambiguous(f"its target can be made of several fields: {', '.join(str(path) for path, _ in made)}")
+    return made[0][0] if made else None
 
 
 def _made_from(path: BatchPath, leaf: Tensor, target: Tensor) -> BatchPath | None:
