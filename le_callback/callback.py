@@ -49,13 +49,15 @@ class LECallback(AnyCallback):
     Equations", NeurIPS 2021.
 
     Args:
-        head: dotted name or module of the classifier head. By default the last linear-like layer of the forward pass
-            that fits the labels.
-        label: where the labels are in a batch: a key, an index or a callable of the batch. By default the second
-            element of a tuple or list, or the key ``label``, ``labels``, ``target``, ``targets`` or ``y``.
-        num_classes: number of classes K. By default the output width of the head.
+        head: dotted name or module of the classifier head. By default the layer that made the logits of the loss in
+            the first training batch. Where the loss cannot be watched (a compiled model) or is not computed yet (a
+            probe): the last linear-like layer of the forward pass that fits the labels.
+        label: where the labels are in a batch: a key, an index or a callable of the batch. By default where that
+            loss's target is; else the second element of a tuple or list, or the key ``label``, ``labels``, ``target``,
+            ``targets`` or ``y``.
+        num_classes: number of classes K. By default that of the loss, else the output width of the head.
         class_names: K names. By default ``classes`` of the training dataset, or 0, 1, ….
-        ignore_index: integer label that is left out.
+        ignore_index: integer label that is left out. At its default, −100, that of the loss if the loss has another.
         every_n_steps: optimizer steps of a window. By default the Trainer's ``log_every_n_steps``.
         smoothing: windows of the local fit whose slope is α, β, γ.
         identifiability: a mode is identifiable while its squared amplitude exceeds this many times its sampling noise.
@@ -92,7 +94,8 @@ class LECallback(AnyCallback):
         summary: whether to print a table at the end.
 
     Raises:
-        ValueError: if an argument is out of its range; at the first training batch, if head or labels are not found.
+        ValueError: if an argument is out of its range; at the first training batch, if head or labels are not found or
+            the training computes no classification loss (``NoClassificationError``).
         TypeError: if an argument has the wrong type.
 
     >>> from lightning.pytorch import Trainer

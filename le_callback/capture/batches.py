@@ -12,6 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from le_callback.capture.slot import shares_storage
+
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 _DEEPEST, _MOST_LEAVES, _LONGEST = 6, 256, 64
 _FEWEST = 3  # labels that can tell how the step made its target of them
@@ -202,7 +204,7 @@ def locate(
     for path, leaf in held:
         if leaf is target:
             return path
-    sharing = [(path, leaf) for path, leaf in held if _same_storage(leaf, target)]
+    sharing = [(path, leaf) for path, leaf in held if shares_storage(leaf, target)]
     for candidates in (sharing, [] if _counts_rows(target) else held):
         whole = [(path, leaf) for path, leaf in candidates if _is_whole(leaf, target, num_classes)]
         if whole:
@@ -259,7 +261,7 @@ def _only(found: list[tuple[BatchPath, Tensor]], target: Tensor) -> BatchPath:
     if len(usual) == 1:
         return usual[0]
     first = found[0][1]
-    if all(leaf is first or _same_storage(leaf, first) for _, leaf in found):
+    if all(leaf is first or shares_storage(leaf, first) for _, leaf in found):
         return found[0][0]
     if len(found) == 2 and {path.steps[:1] for path, _ in found} == {(("item", 0),), (("item", 1),)}:
         return next(path for path, _ in found if path.steps[0][1] == 1)
@@ -287,13 +289,6 @@ def _equal_but_ignored(leaf: Tensor, target: Tensor, ignore_index: int | None) -
     if ignore_index is None or leaf.is_floating_point() or leaf.numel() <= target.numel() or target.numel() == 0:
         return False
     return _equal(leaf[leaf != ignore_index], target)
-
-
-def _same_storage(a: Tensor, b: Tensor) -> bool:
-    try:
-        return a.device == b.device and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() != 0
-    except (RuntimeError, NotImplementedError):  # sparse and other tensors without a storage
-        return False
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

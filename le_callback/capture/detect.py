@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from le_callback.capture.evidence import MADE_UP, Evidence, Finding, LossWatch, NoClassificationError
-from le_callback.capture.search import Match, Search, shares_storage
-from le_callback.capture.slot import Captured, width_fits
+from le_callback.capture.search import Match, Search
+from le_callback.capture.slot import Captured, shares_storage, width_fits
 
 _NAME = "name the head with `head=` and the labels with `label=`"
 _RETURN = 'return features and logits from `training_step` in a dict and pass `outputs=("features", "logits")`'

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from le_callback.capture.slot import CONVOLUTIONS, Captured, detached
+from le_callback.capture.slot import CONVOLUTIONS, Captured, detached, shares_storage
 
 _MOST_NODES = 400
 _PASSED = frozenset(
@@ -235,20 +235,7 @@ def _is(seen: Seen, logits: Tensor) -> bool:
     output = seen.output()
     if output is None:
         return False
-    return output is logits or (output.device == logits.device and shares_storage(output, logits))
-
-
-def shares_storage(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are views of the same memory.
-
-    >>> x = torch.zeros(2, 3)
-    >>> shares_storage(x, x.T), shares_storage(x, x.clone())
-    (True, False)
-    """
-    try:
-        return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() != 0
-    except (RuntimeError, NotImplementedError):  # sparse and other tensors without a storage
-        return False
+    return output is logits or shares_storage(output, logits)
 
 
 def _is_passed(node: Any) -> bool:

@@ -106,3 +106,16 @@ def width_fits(width: int, num_classes: int) -> bool:
     (True, True, False)
     """
     return width == num_classes or (width == 1 and num_classes == 2)
+
+
+def shares_storage(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are views of the same memory.
+
+    >>> x = torch.zeros(2, 3)
+    >>> shares_storage(x, x.T), shares_storage(x, x.clone())
+    (True, False)
+    """
+    try:
+        return a.device == b.device and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() != 0
+    except (RuntimeError, NotImplementedError):  # sparse and other tensors without a storage
+        return False

@@ -212,6 +212,7 @@ class Connectionist(Language):
 
 @KINDS.refused(
     "multiple choice: one logit for each answer",
+    "output of no single layer",
     data=lambda: batches_of(sequences(length=12)[0].view(-1, 3, 4), sequences(length=4)[1][:, 0]),
 )
 class Choice(Language):
@@ -229,6 +230,7 @@ class Choice(Language):
 
 @KINDS.refused(
     "span of an answer: first and last word",
+    "output of no single layer",
     data=lambda: batches_of(sequences()[0], sequences()[0][:, 0] % 5, sequences()[0][:, 1] % 5),
 )
 class Span(Language):
