@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -152,8 +153,8 @@ class Evidence:
         readers = {
             "classes": self._classes,
             "binary": self._binary,
-            "weights": self._weights,
-            "divergence": self._divergence,
+            "weights": partial(self._table, fits=is_one_hot),
+            "divergence": partial(self._table, fits=are_class_weights),
             "scores": self._scores,
         }
         reader = readers.get(call.kind)
@@ -223,22 +224,10 @@ class Evidence:
         place = self._locate(target, self._held, width)[0]
         return finding if place is None else replace(finding, labels=place, value=self._value(place))
 
-    def _divergence(self, call: LossCall) -> Finding | None:
-        """A divergence from class weights that are in the batch."""
+    def _table(self, call: LossCall, fits: Callable[[Tensor], bool]) -> Finding | None:
+        """A loss between two tables (…, K), whose target is labels of the batch where it ``fits``."""
         x, target = call.inputs, call.target
-        if target is None or x.ndim < 2 or x.shape != target.shape or x.shape[-1] < 2:
-            return None
-        if not are_class_weights(target):
-            return None
-        place, problem = self._locate(target, self._held, x.shape[-1])
-        match = self._match(x, {x.shape[-1]})
-        if place is None or match is None:
-            return None
-        return self._placed(Finding(call.name, match, None, x.shape[-1]), x, place, problem)
-
-    def _weights(self, call: LossCall) -> Finding | None:
-        x, target = call.inputs, call.target
-        if target is None or x.ndim < 2 or x.shape != target.shape or x.shape[-1] < 2 or not is_one_hot(target):
+        if target is None or x.ndim < 2 or x.shape != target.shape or x.shape[-1] < 2 or not fits(target):
             return None
         place, problem = self._locate(target, self._held, x.shape[-1])
         match = self._match(x, {x.shape[-1]})
