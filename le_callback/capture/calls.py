@@ -17,9 +17,9 @@ Kind = Literal["classes", "binary", "weights", "divergence", "scores", "index", 
 """What a function says about its input.
 
 ``classes``: logits of K classes against labels or class weights. ``binary``: each number of the input has a target of
-its own. ``weights``: a regression, which is a classification where the target is one-hot. ``divergence``: the same where
-it is class weights. ``scores``: scores of classes are normalised, and the target is not told. ``index``: the second
-argument may be labels. ``other``: a loss that is no classification.
+its own. ``weights``: a regression, which is a classification where the target is one-hot. ``divergence``: the same
+where it is class weights. ``scores``: scores of classes are normalised, and the target is not told. ``index``: the
+second argument may be labels. ``other``: a loss that is no classification.
 """
 
 

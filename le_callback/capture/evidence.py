@@ -150,7 +150,7 @@ class Evidence:
             return
         if call.name not in self.seen:
             self.seen.append(call.name)
-        readers = {
+        readers: dict[str, Callable[[LossCall], Finding | None]] = {
             "classes": self._classes,
             "binary": self._binary,
             "weights": partial(self._table, fits=is_one_hot),
