@@ -10,6 +10,7 @@ from trainings import CLASSES, DIMENSIONS, Classifier, MemoryLogger, Recording, 
 
 from le_callback import LECallback
 from le_callback.moments.window import ClassWindow
+from le_callback.monitor import SeparationMonitor
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = {"accelerator": "cuda", "devices": 1}
@@ -132,3 +133,15 @@ def test_sums_on_the_device_are_those_of_the_host():
         window.update({"x": x.to(device)}, y.to(device))
     for one, two in zip(windows[0].statistics("x"), windows[1].statistics("x"), strict=True):
         torch.testing.assert_close(one, two.cpu(), rtol=1e-5, atol=1e-6)
+
+
+def test_means_that_are_too_many_to_leave_the_device():
+    K, p = 1000, 1100
+    monitor, g = SeparationMonitor(K), torch.Generator().manual_seed(0)
+    centres = torch.randn(K, p, generator=g)
+    for window in range(1, 6):
+        for y in torch.randperm(K, generator=g).repeat(3).split(250):
+            x = ((1 + 0.1 * window) * centres[y] + torch.randn(len(y), p, generator=g)).to("cuda")
+            monitor.update(features=x, logits=x[:, :K], target=y.to("cuda"))
+        record = monitor.close(12 * window)
+    assert math.isfinite(record.primary.A)
