@@ -84,6 +84,19 @@ class Capture(ABC):
     def adopt(self, decision: Decision, *, repeated: bool) -> None:  # noqa: B027
         """Follow the head that a step decided on; ``repeated`` if it was called several times in it."""
 
+    def before_backward(self, loss: Tensor) -> None:  # noqa: B027
+        """A backward pass from ``loss`` begins."""
+
+    def after_backward(self) -> None:  # noqa: B027
+        """A backward pass is over; another forward pass may follow."""
+
+    def labels(self) -> Tensor | None:
+        """The labels that the loss of this step was given; None where the batch tells them."""
+        return None
+
+    def check_guess(self, decision: Decision) -> None:  # noqa: B027
+        """Raise if another head was decided on before."""
+
     def hold(self, captured: Captured | None) -> None:  # noqa: B027
         """Take what a named head saw in a step of which the losses did not decide."""
 

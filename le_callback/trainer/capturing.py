@@ -8,11 +8,13 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from le_callback.capture.base import Capture
+from le_callback.capture.batches import BatchPath
 from le_callback.capture.detect import Decision, Detection
 from le_callback.capture.head import HeadCapture
 from le_callback.capture.labels import LabelReader
 from le_callback.capture.outputs import OutputsCapture
 from le_callback.capture.slot import Captured
+from le_callback.capture.step import Reading, StepCapture
 from le_callback.notices import Notices, inform
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.schedule import one_pass
@@ -57,6 +59,7 @@ class Capturing(NoCapturing):
     def __init__(self, arguments: Arguments, module: LightningModule, notices: Notices, *, alone: bool = True) -> None:
         self._arguments, self._notices, self._alone = arguments, notices, alone
         self._refusals = 0
+        self._module = module
         self._detection: Detection | None = None
         self._decision: Decision | None = None
         self.capture: Capture
@@ -90,6 +93,7 @@ class Capturing(NoCapturing):
         """A backward pass starts: the forward pass is over, unless the step has several."""
         if self.undecided:
             self.capture.note_order()
+        self.capture.before_backward(loss)
         closures = trainer.lightning_module.automatic_optimization
         if closures:
             self.capture.restart()
@@ -102,8 +106,12 @@ class Capturing(NoCapturing):
 
     def after_backward(self, trainer: Trainer) -> None:
         """A backward pass is over; another forward pass may follow."""
-        if self._detection is not None and not one_pass(trainer):
+        if one_pass(trainer):
+            return
+        if self._detection is not None:
             self._detection.enter()
+        else:
+            self.capture.after_backward()
 
     def pause(self) -> Detection | None:
         """No training batch runs: the module is as it was. What watched the losses of the step, if that was needed."""
@@ -135,16 +143,25 @@ class Capturing(NoCapturing):
             self._notices.tell("nothing is measured on this process so far", str(error))
             return False
         if detection is not None and decision is not None:
-            self.capture.adopt(decision, repeated=detection.repeated(decision))
+            reading = Reading.of(decision)
+            if reading is None:
+                self.capture.adopt(decision, repeated=detection.repeated(decision))
+            else:
+                self._read_steps(decision, reading)
             self._follow(decision)
         elif detection is not None:
             self.capture.hold(detection.last)
         return True
 
+    def _read_steps(self, decision: Decision, reading: Reading) -> None:
+        """From now on what the loss is given is read in every step."""
+        self.capture.check_guess(decision)
+        self.capture = StepCapture(self._module, decision, reading, self._arguments.num_classes)
+
     def _follow(self, decision: Decision) -> None:
         """Read the labels where the loss has them, and leave out what it leaves out."""
         finding = decision.finding
-        if finding.labels is not None and self._arguments.label is None:
+        if isinstance(finding.labels, BatchPath) and self._arguments.label is None:
             self.labels.follow(finding.labels, finding.value)
         if finding.ignore_index is not None and self.ignore_index == DEFAULT_IGNORED:
             self.ignore_index = finding.ignore_index
@@ -165,7 +182,12 @@ class Capturing(NoCapturing):
 
     def samples(self, captured: Captured, batch: Any) -> tuple[Captured, Tensor]:
         """Features and logits of the rows that have labels, and these labels."""
-        return self.capture.line_up(captured, self.labels(batch))
+        return self.capture.line_up(captured, self.target(batch))
+
+    def target(self, batch: Any) -> Tensor:
+        """The labels of this step: those that its loss was given where these are read, else those of the batch."""
+        given = self.capture.labels()
+        return self.labels(batch) if given is None else given
 
     def end_batch(self) -> None:
         """Nothing of a step is held until the next."""

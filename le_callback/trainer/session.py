@@ -177,7 +177,7 @@ class Session(Idle):
     def end_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         with torch.no_grad(), self._clock.updating():
             if self._capturing.decide(outputs, batch) and isinstance(self.measurement, Unsettled):
-                self._settle(trainer, self._capturing.labels(batch))
+                self._settle(trainer, self._capturing.target(batch))
             if isinstance(self.measurement, Measurement):
                 self._capturing.settled()
                 self._add(self.measurement.monitor, batch)

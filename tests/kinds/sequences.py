@@ -92,10 +92,9 @@ class TiedLayer(NextWord):
         self.head.weight = self.embedding.weight
 
 
-@KINDS.refused(
+@KINDS.found(
     "language model with tied embeddings, no layer",
     data=lambda: batches_of(sequences()[0][:, :-1].contiguous(), sequences()[0][:, 1:].contiguous()),
-    settles="outputs=('features', 'logits')",
     classes=WORDS,
 )
 class Tied(Language):
@@ -171,11 +170,7 @@ class FirstToken(LastState):
         return self.attention(self.embedding(tokens)).flip(1)
 
 
-@KINDS.refused(
-    "packed sequences",
-    data=lambda: batches_of(sequences()[0], sequences()[1]),
-    settles="label=lambda batch: pack(batch[1])",
-)
+@KINDS.found("packed sequences", data=lambda: batches_of(sequences()[0], sequences()[1]))
 class Packed(Language):
     def build(self):
         super().build()
