@@ -18,6 +18,14 @@ _NAME = "name the head with `head=` and the labels with `label=`"
 _RETURN = 'return features and logits from `training_step` in a dict and pass `outputs=("features", "logits")`'
 
 
+_ALTERNATIVES = (
+    "`{loss}` chooses between {shape[1]} positions or alternatives (logits {shape}, of `{head}`, {width} wide): these are"
+    " no classes of a head. Whether one is right can be followed as two classes: return features and one logit for each"
+    ' alternative from `training_step` in a dict and pass `outputs=("features", "logits")`, `num_classes=2`, and'
+    " `label=` a callable that returns 0 or 1 for each"
+)
+
+
 @dataclass(frozen=True)
 class Named:
     """What the user named; it ranks above all evidence.
@@ -121,7 +129,7 @@ class Detection:
     ) -> None:
         self._named = named
         self.search = Search(layers)
-        self._evidence = Evidence(batch, self.search.match, self.search.add_product)
+        self._evidence = Evidence(batch, self.search)
         self._watch = Watch(self._evidence.called)
         self._closed = False
         self.last: Captured | None = None
@@ -271,9 +279,12 @@ class Detection:
         seen = ", ".join(self._evidence.seen) or "none that is known"
         for f in findings:
             if f.match is None and f.told and (self._named.label or not f.problem):
+                if f.near is not None and f.near[1] < f.num_classes:
+                    return ValueError(_ALTERNATIVES.format(loss=f.loss, shape=f.shape, head=f.near[0], width=f.near[1]))
+                labels = "" if f.labels is None else f", with `label=` a callable for the labels ({f.labels})"
                 return ValueError(
                     f"The logits {f.shape} of `{f.loss}` are the output of no single layer, so that their features are"
-                    f" not known: {_RETURN}, or name the layer that gives them with `head=`"
+                    f" not known: {_RETURN}{labels}; or name the layer that gives them with `head=`"
                 )
         for f in findings:
             if f.told and f.problem and f.problem != MADE_UP:

@@ -22,15 +22,12 @@ from le_callback.capture.batches import (
     leaves,
     locate,
 )
-from le_callback.capture.calls import KNOWN, PRODUCTS, LossCall, Site, operands, read_call, site_of_call
+from le_callback.capture.calls import KNOWN, PRODUCTS, LossCall, operands, read_call, site_of_call
 from le_callback.capture.flow import Flow, shares_of
 from le_callback.capture.findings import Finding, InStep
 from le_callback.capture.rows import nearest
-from le_callback.capture.search import Whole
+from le_callback.capture.search import Search
 from le_callback.capture.sources import Match, loss_rows
-
-Matching = Callable[[Tensor, set[int], int, Whole], Match | None]
-Multiplied = Callable[[Callable[..., Any], tuple[Any, ...], int, Site, Any], None]
 
 MADE_UP = "its target is not in the batch, but was made up in the step"
 UNTOLD = "it does not tell its labels, and no layer or loss was given those of the batch"
@@ -46,11 +43,11 @@ class Evidence:
 
     Args:
         batch: of that step.
-        match: finds the layer that gave a tensor, of one of these widths.
+        search: finds the layer that gave a tensor.
 
     >>> logits, y = torch.zeros(4, 3, requires_grad=True), torch.tensor([2, 0, 1, 1])
     >>> from le_callback.capture.watching import Watch
-    >>> evidence = Evidence({"x": torch.zeros(4, 5), "digit": y}, lambda *_: None, lambda *_: None)
+    >>> evidence = Evidence({"x": torch.zeros(4, 5), "digit": y}, Search({}))
     >>> watch = Watch(evidence.called)
     >>> watch.enter()
     >>> _ = torch.nn.functional.cross_entropy(logits, y)
@@ -59,10 +56,10 @@ class Evidence:
     cross_entropy batch['digit']
     """
 
-    def __init__(self, batch: Any, match: Matching, multiplied: Multiplied) -> None:
+    def __init__(self, batch: Any, search: Search) -> None:
         self._held = leaves(batch)
         self._flow = Flow(self._held)
-        self._match_whole, self._multiplied = match, multiplied
+        self._search = search
         self._indices: list[Tensor] = []
         self._turn = 0
         self.findings: list[Finding] = []
@@ -77,10 +74,10 @@ class Evidence:
         elif function in PRODUCTS and (pair := operands(function, args)) is not None:
             touched = [bool(self._flow.touched_by(x)) for x in pair]
             if sum(touched) == 1 and (site := site_of_call()) is not None:
-                self._multiplied(function, args, touched.index(True), site, result)
+                self._search.add_product(function, args, touched.index(True), site, result)
 
     def _match(self, logits: Tensor, widths: set[int], axis: int = -1) -> Match | None:
-        return self._match_whole(logits, widths, axis, lambda features: bool(self._flow.made_of(features)))
+        return self._search.match(logits, widths, axis, lambda features: bool(self._flow.made_of(features)))
 
     def add(self, call: LossCall) -> None:
         """Take in a call."""
@@ -137,6 +134,8 @@ class Evidence:
         classes = x.shape[call.axis]
         match = self._match(x, {classes}, call.axis)
         finding = Finding(call.name, match, None, classes, call.ignore_index)
+        if match is None and (near := self._search.nearest(x)) is not None:
+            finding = replace(finding, near=near)
         if target is None or classes < 2:
             return replace(finding, problem="its target is no tensor" if target is None else "it has one class")
         if target.is_floating_point() and not are_class_weights(target.movedim(call.axis, -1)):

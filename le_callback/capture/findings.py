@@ -48,6 +48,7 @@ class Finding:
         turn: how many backward passes came before it in the step.
         node: of the loss in the graph of gradients, while the step runs.
         site: from which the loss is called.
+        near: layer of another width that the logits come from, and that width.
         number: how many losses from there, on logits of that head, came before in the pass.
         share: factor with which it enters the sum that is minimised; None where that is not known.
         seen: features and logits of the rows that the loss saw, where ``value`` are their labels.
@@ -66,6 +67,7 @@ class Finding:
     turn: int = 0
     node: Any = None
     site: Site | None = None
+    near: tuple[str, int] | None = None
     number: int = 0
     share: Any = None
     seen: Captured | None = None

@@ -167,6 +167,11 @@ class Search:
                 return self._traced(seen, is_same, logits, axis)
         return None
 
+    def nearest(self, logits: Tensor) -> tuple[str, int] | None:
+        """The linear-like layer of any width that ``logits`` come from, and its width; None if there are several."""
+        reached = reached_from(logits, [seen for seen in self.calls if seen.linear and seen.node is not None])
+        return (reached[0].name, reached[0].widths[1]) if len(reached) == 1 else None
+
     def _firm(self, same: list[Seen], reached: list[Seen]) -> list[Seen]:
         """Linear-like layers, layers with weights of their own that multiply, and products of no layer."""
         found = [seen for seen in reached if seen.linear]
