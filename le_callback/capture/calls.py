@@ -159,7 +159,9 @@ PRODUCTS: Mapping[Callable[..., Any], str] = {
     torch.cdist: "cdist",
     torch.einsum: "einsum",
     torch.addmm: "addmm",
-    **{f: "matmul" for f in (torch.matmul, torch.mm, torch.mv, Tensor.matmul, Tensor.mm, Tensor.mv, Tensor.__matmul__)},
+    **dict.fromkeys(
+        (torch.matmul, torch.mm, torch.mv, Tensor.matmul, Tensor.mm, Tensor.mv, Tensor.__matmul__), "matmul"
+    ),
 }
 """Functions that make logits of features and a vector for each class."""
 

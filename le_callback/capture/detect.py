@@ -19,8 +19,8 @@ _RETURN = 'return features and logits from `training_step` in a dict and pass `o
 
 
 _ALTERNATIVES = (
-    "`{loss}` chooses between {shape[1]} positions or alternatives (logits {shape}, of `{head}`, {width} wide): these are"
-    " no classes of a head. Whether one is right can be followed as two classes: return features and one logit for each"
+    "`{loss}` chooses between {shape[1]} positions or alternatives (logits {shape}, of `{head}`, {width} wide):"
+    " these are no classes of a head. Whether one is right can be followed as two classes: return features and one logit for each"
     ' alternative from `training_step` in a dict and pass `outputs=("features", "logits")`, `num_classes=2`, and'
     " `label=` a callable that returns 0 or 1 for each"
 )

@@ -23,8 +23,8 @@ from le_callback.capture.batches import (
     locate,
 )
 from le_callback.capture.calls import KNOWN, PRODUCTS, LossCall, operands, read_call, site_of_call
-from le_callback.capture.flow import Flow, shares_of
 from le_callback.capture.findings import Finding, InStep
+from le_callback.capture.flow import Flow, shares_of
 from le_callback.capture.rows import nearest
 from le_callback.capture.search import Search
 from le_callback.capture.sources import Match, loss_rows
@@ -151,9 +151,8 @@ class Evidence:
             return None
         if width == 1 and not call.name.startswith("multilabel"):
             finding = Finding(call.name, match, None, 2)
-            values = target.detach().double()
-            if not bool(((values >= 0) & (values <= 1)).all()):
-                return replace(finding, problem="its targets are not between 0 and 1")
+            if problem := self._no_label(call.inputs, target):
+                return replace(finding, problem=problem)
             return self._placed(finding, call, *self._locate(target, self._held, 2))
         finding = Finding(call.name, match, None, width)
         if target.shape == x.shape and is_one_hot(target):
@@ -168,6 +167,19 @@ class Evidence:
         if not isinstance(place, BatchPath):
             return finding
         return replace(finding, labels=place, value=self._value(place))
+
+    def _no_label(self, logits: Tensor, target: Tensor) -> str:
+        """Why the targets of single logits are not the labels 0 and 1, or smoothed ones; empty if they may be."""
+        values = target.detach().double()
+        if not bool(((values >= 0) & (values <= 1)).all()):
+            return "its targets are not between 0 and 1"
+        if bool(((values != values.min()) & (values != values.max())).any()):
+            return "its targets are not two values, one for each class"
+        inputs = self._flow.touched_by(logits)
+        rebuilt = [path for path, leaf in self._held if leaf.is_floating_point() and path in inputs]
+        if any(path in rebuilt for path in self._flow.made_of(target)):
+            return "its target is made of the input, as that of an autoencoder"
+        return ""
 
     def _table(self, call: LossCall, fits: Callable[[Tensor], bool]) -> Finding | None:
         """A loss between two tables (…, K), whose target is labels of the batch where it ``fits``."""

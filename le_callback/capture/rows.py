@@ -68,8 +68,8 @@ def trace(logits: Tensor, node: Any, shape: torch.Size, channel: int | None, axi
     lead = [size for d, size in enumerate(shape) if d != channel]
     rows = torch.arange(torch.Size(lead).numel(), device=logits.device).reshape(lead).unsqueeze(channel)
     rows = rows if thin else rows.expand(shape)
-    for step, after in zip(reversed(path), reversed(shapes[:-1]), strict=True):
-        rows = _replay(*step, rows, after)
+    for (step, number), after in zip(reversed(path), reversed(shapes[:-1]), strict=True):
+        rows = _replay(step, number, rows, after)
     if tuple(rows.shape) != tuple(shapes[0]):
         return None
     return rows.flatten() if width == 1 or rows.ndim < 2 else rows.movedim(axis, -1)[..., 0].flatten()
@@ -171,9 +171,9 @@ _REPLAYED: Mapping[str, Callable[[Any, int, Tensor], Tensor]] = {
     "Transpose": _transpose,
     "Select": lambda node, _, rows: rows.select(_moved(node._saved_dim, rows.ndim), _signed(node._saved_index)),
     "IndexSelect": lambda node, _, rows: rows.index_select(_moved(node._saved_dim, rows.ndim), node._saved_index),
-    "Split": lambda node, i, rows: rows.split(node._saved_split_size, _moved(node._saved_dim, rows.ndim))[i],
-    "SplitWithSizes": lambda node, i, rows: rows.split(
-        list(node._saved_split_sizes), _moved(node._saved_dim, rows.ndim)
+    "Split": lambda node, i, rows: torch.split(rows, node._saved_split_size, _moved(node._saved_dim, rows.ndim))[i],
+    "SplitWithSizes": lambda node, i, rows: torch.split(
+        rows, list(node._saved_split_sizes), _moved(node._saved_dim, rows.ndim)
     )[i],
     "T": lambda node, _, rows: rows.t(),
     "Permute": lambda node, _, rows: rows.permute([_moved(d, rows.ndim) for d in node._saved_dims]),

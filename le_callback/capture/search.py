@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from le_callback.capture.calls import Site, channel_of_product, features_of
 from le_callback.capture.rows import trace
-from le_callback.capture.sources import POOLED, Match, Product, Seen, channel_of, pooled_match, reached_from
 from le_callback.capture.slot import Captured, detached, shares_storage
+from le_callback.capture.sources import POOLED, Match, Product, Seen, channel_of, pooled_match, reached_from
 
 Whole = Callable[[Tensor], bool]
 
@@ -110,12 +110,16 @@ class Search:
         widths = features.shape[channel], output.shape[channel]
         references, source = (weakref.ref(features), weakref.ref(output)), (id(features), features.grad_fn)
         inside = tuple(self._running)
-        seen = Seen(name, module, linear, widths, call, graded, *references, output.grad_fn, inside, source, output.shape)
+        seen = Seen(
+            name, module, linear, widths, call, graded, *references, output.grad_fn, inside, source, output.shape
+        )
         self.calls.append(seen)
         if linear:
             self._held.append((seen, features.detach(), output.detach()))
 
-    def add_product(self, function: Callable[..., Any], args: tuple[Any, ...], which: int, site: Site, out: Any) -> None:
+    def add_product(
+        self, function: Callable[..., Any], args: tuple[Any, ...], which: int, site: Site, out: Any
+    ) -> None:
         """Features, operand ``which``, were multiplied with vectors that are no samples of the batch."""
         features = features_of(function, args, which)
         if features is None or not isinstance(out, Tensor) or out.grad_fn is None or out.ndim == 0:
@@ -135,7 +139,9 @@ class Search:
         """How often the layer of a match was called in one pass."""
         return self._most.get(match.name, 0)
 
-    def match(self, logits: Tensor, widths: set[int], axis: int = -1, whole: Whole = lambda features: False) -> Match | None:
+    def match(
+        self, logits: Tensor, widths: set[int], axis: int = -1, whole: Whole = lambda features: False
+    ) -> Match | None:
         """The call that gave ``logits``; ``None`` if none did, or several did.
 
         Looked for by identity, by storage, then along the graph of gradients through operations that leave the classes
@@ -177,7 +183,9 @@ class Search:
         found = [seen for seen in reached if seen.linear]
         nodes = {seen.node for seen in found}
         for product in (seen for seen in reached if seen.product is not None and seen.node not in nodes):
-            around = [s for s in (*same, *reached) if s.module is not None and s.name in product.inside and _leaf(s.module)]
+            around = [
+                s for s in (*same, *reached) if s.module is not None and s.name in product.inside and _leaf(s.module)
+            ]
             features, output = (around[0].features(), around[0].output()) if around else (None, None)
             if features is not None and output is not None and _rows_belong(features, output):
                 found.append(around[0])

@@ -80,7 +80,7 @@ class Seen:
     node: Any
     inside: tuple[str, ...] = ()
     source: Any = None
-    shape: torch.Size = torch.Size()
+    shape: torch.Size | None = None
     product: Product | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Kinds of public code. Each was written before it was tried, to see how the search does on what it was not made for."""
+"""Kinds of public code. Each was written before it was tried, to see what the search does there."""
 
 import torch
 from kinds.frame import HIDDEN, Kinds, Module, batches_of, body, images, remade, sequences
@@ -33,7 +33,9 @@ class MaskedInStep(Module):
         return fn.cross_entropy(logits.view(-1, WORDS), labels.view(-1))
 
 
-@KINDS.found("replaced words: a generator and a judge of its words", data=lambda: batches_of(sequences()[0]), classes=WORDS)
+@KINDS.found(
+    "replaced words: a generator and a judge of its words", data=lambda: batches_of(sequences()[0]), classes=WORDS
+)
 class Replaced(MaskedInStep):
     """The generator is the classifier that is taken; what the judge is asked is made up of samples."""
 
@@ -66,7 +68,10 @@ class TwoScales(Module):
     """The coarse loss comes first and is taken; its mask is made smaller in the step."""
 
     def build(self):
-        self.down, self.up = nn.Conv2d(1, HIDDEN, 3, stride=2, padding=1), nn.ConvTranspose2d(HIDDEN, HIDDEN, 2, stride=2)
+        self.down, self.up = (
+            nn.Conv2d(1, HIDDEN, 3, stride=2, padding=1),
+            nn.ConvTranspose2d(HIDDEN, HIDDEN, 2, stride=2),
+        )
         self.coarse, self.fine = nn.Conv2d(HIDDEN, CLASSES, 1), nn.Conv2d(HIDDEN, CLASSES, 1)
 
     def training_step(self, batch, batch_idx):
@@ -135,7 +140,9 @@ class Stages(Module):
             if i == 0:
                 self.see(features.movedim(1, -1), scores.movedim(1, -1), actions)
             jumps = scores[:, :, 1:].log_softmax(1) - scores.detach()[:, :, :-1].log_softmax(1)
-            steady = fn.mse_loss(scores[:, :, 1:].log_softmax(1), scores.detach()[:, :, :-1].log_softmax(1), reduction="none")
+            steady = fn.mse_loss(
+                scores[:, :, 1:].log_softmax(1), scores.detach()[:, :, :-1].log_softmax(1), reduction="none"
+            )
             loss = loss + fn.cross_entropy(scores.transpose(2, 1).contiguous().view(-1, CLASSES), actions.view(-1))
             loss = loss + 0.1 * steady.clamp(max=16).mean() + 0 * jumps.sum()
             x = scores.softmax(1) * mask[:, None]
