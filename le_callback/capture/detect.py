@@ -20,9 +20,9 @@ _RETURN = 'return features and logits from `training_step` in a dict and pass `o
 
 _ALTERNATIVES = (
     "`{loss}` chooses between {shape[1]} positions or alternatives (logits {shape}, of `{head}`, {width} wide):"
-    " these are no classes of a head. Whether one is right can be followed as two classes: return features and one logit for each"
-    ' alternative from `training_step` in a dict and pass `outputs=("features", "logits")`, `num_classes=2`, and'
-    " `label=` a callable that returns 0 or 1 for each"
+    " these are no classes of a head. Whether one is right can be followed as two classes: return features and one"
+    ' logit for each alternative from `training_step` in a dict and pass `outputs=("features", "logits")`,'
+    " `num_classes=2` and `label=` a callable that returns 0 or 1 for each"
 )
 
 
@@ -51,6 +51,7 @@ class Decision:
         together: findings of all losses that are followed.
         mixed: whether these train the same logits on several targets.
         numbers: which calls of the loss in a pass count; None for all.
+        named: whether the labels were named.
     """
 
     finding: Finding
@@ -58,6 +59,7 @@ class Decision:
     together: tuple[Finding, ...] = ()
     mixed: bool = False
     numbers: frozenset[int] | None = None
+    named: bool = False
 
     def samples(self) -> tuple[Captured, Tensor] | None:
         """Features (rows, p), logits (rows, K) and labels of the first batch; None if they were given up."""
@@ -75,9 +77,10 @@ class Decision:
         match = self.finding.match
         assert match is not None
         labels = " and ".join(dict.fromkeys(str(f.labels) for f in self.together or (self.finding,)))
-        where = f"labels {labels}" if self.finding.labels is not None else "labels as named or by the usual place"
+        where = "labels by the usual place" if self.finding.labels is None else f"labels {labels}"
         if self.mixed:
             where += ", weighed by their parts in the loss"
+        where = "labels as named" if self.named else where
         sure = f"by {self.finding.loss}" + ("" if self.finding.told else ", which does not tell its labels")
         return f"head {match} ({match.widths[0]} → {match.widths[1]}), {where}, {sure}"
 
@@ -189,8 +192,9 @@ class Detection:
         others = self._others(again[0], told[1:])
         if mixed := self._mixed(again[0], told):
             return Decision(again[0], others, (again[0], *mixed), mixed=True)
-        if not isinstance(again[0].labels, InStep):
-            return Decision(again[0], others, (again[0],), numbers=frozenset([again[0].number]))
+        if not isinstance(again[0].labels, InStep) or self._named.label:
+            numbers = frozenset([again[0].number])
+            return Decision(again[0], others, (again[0],), numbers=numbers, named=self._named.label)
         there = [f for f in findings if (f.turn, f.site, f.head) == (last, again[0].site, again[0].head)]
         followed = frozenset(f.number for f in again)
         return Decision(again[0], others, tuple(again), numbers=None if len(there) == len(again) else followed)

@@ -229,22 +229,22 @@ class Evidence:
         if captured is not None and rows is not None and rows.shape[-1] == captured.logits.shape[-1]:
             start = first_row(captured.logits.flatten(0, -2), rows.reshape(-1, rows.shape[-1]))
             finding = replace(finding, start=start)
+        if isinstance(place, BatchPath) and match is not None and (match.moved or not match.by_layer):
+            place = InStep((place,), moved=True)
+        seen = None if match is None or captured is None else loss_rows(match, captured, match.rows, call.inputs, axis)
+        if match is not None and not match.by_layer:
+            finding = replace(finding, seen=seen)
         if place is None:
             return replace(finding, problem=problem)
-        if isinstance(place, BatchPath) and match is not None and match.moved:
-            place = InStep((place,), moved=True)
-        if isinstance(place, BatchPath) and (match is None or match.by_layer):
+        if isinstance(place, BatchPath):
             return self._at(finding, place)
         if match is None:
             return replace(finding, labels=place)
-        target = target_rows(call, finding.num_classes)
-        seen = None if captured is None else loss_rows(match, captured, match.rows, call.inputs, axis)
         if captured is not None and seen is None:
             return replace(finding, problem="which rows of the layer it sees is not known")
-        if isinstance(place, BatchPath):
-            place = InStep((place,), moved=True)
-        if seen is not None and match.resized:
-            target = nearest(call.target, seen.logits.shape[:-1]) if call.target is not None else target
+        target = target_rows(call, finding.num_classes)
+        if seen is not None and match.resized and call.target is not None:
+            target = nearest(call.target, seen.logits.shape[:-1])
         return replace(finding, labels=place, value=target, seen=seen)
 
     def _at(self, finding: Finding, place: BatchPath) -> Finding:

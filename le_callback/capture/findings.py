@@ -80,11 +80,18 @@ class Finding:
     @property
     def samples(self) -> tuple[Captured, Tensor] | None:
         """Features (rows, p), logits (rows, K) and their labels, (rows,) or (rows, K), in this batch; None if gone."""
-        captured = self.seen if self.seen is not None or self.match is None else self.match.captured
-        if captured is None or self.value is None:
+        captured, value = self.rows, self.value
+        if captured is None or value is None:
             return None
-        features, logits = (x.flatten(0, -2) for x in captured)
-        rows, value = len(features), self.value
+        rows = len(captured.features)
         if value.numel() not in (rows, rows * self.num_classes):
             return None
-        return Captured(features, logits), value.reshape(rows, -1) if value.numel() > rows else value.reshape(rows)
+        return captured, value.reshape(rows, -1) if value.numel() > rows else value.reshape(rows)
+
+    @property
+    def rows(self) -> Captured | None:
+        """Features (rows, p) and logits (rows, K) that the loss was given; None if they are gone."""
+        captured = self.seen
+        if captured is None and self.match is not None and self.match.by_layer:
+            captured = self.match.captured
+        return None if captured is None else Captured(*(x.flatten(0, -2) for x in captured))

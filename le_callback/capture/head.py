@@ -5,7 +5,7 @@ p feature dimensions (input of the head), K classes (its output).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -139,9 +139,11 @@ class HeadCapture(Capture):
         self.pause()
         self._slot.clear()
 
-    def restart(self) -> None:
-        """A backward pass begins: what follows is another pass of the same step."""
-        if not self.lasting:
+    def before_backward(self, loss: Tensor, *, closures: bool) -> None:
+        """A backward pass begins; with ``closures`` what follows is another pass of the same step."""
+        if self.name is None:
+            self.note_order()
+        if closures and not self.lasting:
             self._slot.restart()
 
     def detection(self, batch: Any, label: bool) -> Detection | None:
@@ -157,6 +159,11 @@ class HeadCapture(Capture):
         layers = {self._given: self._watched[self._given]} if self._given else dict(self._module.named_modules())
         may = {name: (m, is_linear_like(m) or name == self._given) for name, m in layers.items()}
         return Detection({n: (m, linear) for n, (m, linear) in may.items() if may_be_head(m, linear)}, batch, named)
+
+    def candidates(self) -> Mapping[str, Captured]:
+        """What was captured of the layers of compiled code that may be the head, in the order of their calls."""
+        self.note_order()
+        return {n: self._slot.captured[n] for n in self._order if n in self._slot.captured} if self.lasting else {}
 
     def hold(self, captured: Captured | None) -> None:
         """Take what a named head saw in a step of which the losses did not decide."""

@@ -223,7 +223,7 @@ class Search:
 
     def _traced(self, seen: Seen, same: bool, logits: Tensor, axis: int) -> Match:
         match = self._found(seen, same)
-        if match.captured is None or seen.node is None:
+        if match.captured is None or seen.node is None or seen.shape is None:
             return match
         with suppress(RuntimeError, AttributeError, IndexError):  # of a graph that is otherwise than expected
             return replace(match, rows=trace(logits, seen.node, seen.shape, seen.channel, axis))

@@ -54,7 +54,7 @@ class Reading:
         """What has to be read where a decision was taken; None where hooks of layers are enough."""
         finding = decision.finding
         match, site = finding.match, finding.site
-        told = isinstance(finding.labels, InStep) or decision.mixed
+        told = not decision.named and (isinstance(finding.labels, InStep) or decision.mixed)
         if match is None or site is None or (match.by_layer and not told):
             return None
         sites = tuple(dict.fromkeys(f.site for f in decision.together if f.site is not None))
@@ -112,7 +112,7 @@ class StepCapture(Capture):
         self._reads: list[_Read] = []
         self._counts: dict[Site, int] = {}
         self._fresh = True
-        self._first = decision.samples()
+        self._first = decision.samples() if reading.labels else _without_labels(decision)
 
     @property
     def absence(self) -> str:
@@ -145,13 +145,11 @@ class StepCapture(Capture):
         self._counts.clear()
         self._first, self._fresh = None, True
 
-    def restart(self) -> None:
-        """Another pass of the same step follows: what it reads replaces what was read."""
-        self._fresh = True
-        self._counts.clear()
+    def before_backward(self, loss: Tensor, *, closures: bool) -> None:
+        """A backward pass from ``loss``: where logits have several targets, their parts in it are the class weights.
 
-    def before_backward(self, loss: Tensor) -> None:
-        """A backward pass from ``loss``: where logits have several targets, their parts in it are the class weights."""
+        What another pass of the step reads replaces what was read.
+        """
         self._watch.leave()
         self._calls.clear()
         if self._reading.mixed and self._reads:
@@ -160,7 +158,8 @@ class StepCapture(Capture):
                 self._reads = _mixed(reads, loss, self._reading.num_classes)
         for read in self._reads:
             read.node = read.logits = None
-        self.restart()
+        self._fresh = True
+        self._counts.clear()
 
     def after_backward(self) -> None:
         """Another forward pass may follow."""
@@ -241,6 +240,11 @@ class StepCapture(Capture):
         if match.resized:
             seen = Captured(*(part.flatten(0, -2) for part in seen))
         return _Read(seen, target, getattr(result, "grad_fn", None), x.grad_fn)
+
+
+def _without_labels(decision: Decision) -> tuple[Captured, None] | None:
+    seen = decision.finding.rows
+    return None if seen is None else (seen, None)
 
 
 def _mixed(reads: list[_Read], loss: Tensor, num_classes: int) -> list[_Read]:

@@ -24,7 +24,7 @@ class TypedCritic(Module):
         return loss + fn.binary_cross_entropy_with_logits(self.critic(made), fake)
 
 
-@KINDS.nothing("supervised contrastive, soft targets of the samples of the batch", "cross_entropy")
+@KINDS.refused("supervised contrastive, soft targets of the samples of the batch", "no single layer")
 class AlikeInBatch(Module):
     """The columns of the logits are samples, not classes, though their targets are made of the labels."""
 
