@@ -231,7 +231,10 @@ class Evidence:
             finding = replace(finding, start=start)
         if isinstance(place, BatchPath) and match is not None and (match.moved or not match.by_layer):
             place = InStep((place,), moved=True)
-        seen = None if match is None or captured is None else loss_rows(match, captured, match.rows, call.inputs, axis)
+        needed = isinstance(place, InStep) or (match is not None and not match.by_layer)
+        seen = None
+        if needed and match is not None and captured is not None:
+            seen = loss_rows(match, captured, match.rows, call.inputs, axis)
         if match is not None and not match.by_layer:
             finding = replace(finding, seen=seen)
         if place is None:

@@ -13,6 +13,7 @@ from le_callback.capture import graph
 from le_callback.capture.base import Capture
 from le_callback.capture.batches import BatchPath
 from le_callback.capture.detect import Decision, Detection
+from le_callback.capture.evidence import NoClassificationError
 from le_callback.capture.graph import Visible, visible_losses
 from le_callback.capture.head import HeadCapture
 from le_callback.capture.labels import LabelReader
@@ -49,6 +50,7 @@ class Capturing(NoCapturing):
         module: of the training.
         notices: where the user is told.
         alone: whether this is the only process. An error in one of several would leave the others waiting.
+        quiet: whether a training that is no classification is no fault, as nobody asked for it to be followed.
 
     Attributes:
         capture: of features and logits.
@@ -60,8 +62,16 @@ class Capturing(NoCapturing):
         ValueError: as ``HeadCapture``.
     """
 
-    def __init__(self, arguments: Arguments, module: LightningModule, notices: Notices, *, alone: bool = True) -> None:
-        self._arguments, self._notices, self._alone = arguments, notices, alone
+    def __init__(
+        self,
+        arguments: Arguments,
+        module: LightningModule,
+        notices: Notices,
+        *,
+        alone: bool = True,
+        quiet: bool = False,
+    ) -> None:
+        self._arguments, self._notices, self._alone, self._quiet = arguments, notices, alone, quiet
         self._refusals = 0
         self._visible: Visible | None = None
         self._hidden = "the loss was not seen"
@@ -146,7 +156,11 @@ class Capturing(NoCapturing):
             if self._alone:
                 raise
             self._refusals += 1
-            self._notices.tell("nothing is measured on this process so far", str(error))
+            if self._quiet and isinstance(error, NoClassificationError):
+                if self._refusals == 1:
+                    inform(f"nothing to follow on this process so far: {error}")
+            else:
+                self._notices.tell("nothing is measured on this process so far", str(error))
             return False
         if decision is not None:
             reading = None if detection is None else Reading.of(decision)
