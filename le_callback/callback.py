@@ -206,7 +206,7 @@ class LECallback(AnyCallback):
                 "Expected training data of known length for `time_axis='epochs'`, but its length is infinite. Use"
                 " `time_axis='steps'` or `limit_train_batches=` of the Trainer."
             )
-        self._session = Session(self.arguments, trainer, pl_module, saved)
+        self._session = Session(self.arguments, trainer, pl_module, saved, quiet=self.steps_aside)
         self._session.begin(trainer, pl_module)
 
     @override

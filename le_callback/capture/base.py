@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,9 +69,6 @@ class Capture(ABC):
     def pause(self) -> None:  # noqa: B027
         """Stop capturing, and keep what was captured."""
 
-    def restart(self) -> None:  # noqa: B027
-        """Another pass of the same step follows."""
-
     def detection(self, batch: Any, label: bool) -> Detection | None:
         """What watches the losses of a step on ``batch``; ``None`` where that is not needed.
 
@@ -83,6 +80,28 @@ class Capture(ABC):
 
     def adopt(self, decision: Decision, *, repeated: bool) -> None:  # noqa: B027
         """Follow the head that a step decided on; ``repeated`` if it was called several times in it."""
+
+    def before_backward(self, loss: Tensor, *, closures: bool) -> None:  # noqa: B027
+        """A backward pass from ``loss`` begins, in which checkpointed layers run again.
+
+        Args:
+            loss: whose gradients are computed.
+            closures: whether what follows is another pass of the same step.
+        """
+
+    def after_backward(self) -> None:  # noqa: B027
+        """A backward pass is over; another forward pass may follow."""
+
+    def candidates(self) -> Mapping[str, Captured]:
+        """What was captured of the layers of compiled code that may be the head, by name."""
+        return {}
+
+    def labels(self) -> Tensor | None:
+        """The labels that the loss of this step was given; None where the batch tells them."""
+        return None
+
+    def check_guess(self, decision: Decision) -> None:  # noqa: B027
+        """Raise if another head was decided on before."""
 
     def hold(self, captured: Captured | None) -> None:  # noqa: B027
         """Take what a named head saw in a step of which the losses did not decide."""
@@ -102,9 +121,6 @@ class Capture(ABC):
     def line_up(self, captured: Captured, labels: Tensor) -> tuple[Captured, Tensor]:
         """The rows of a capture that have labels, and labels of the shape of these rows."""
         return captured, labels
-
-    def note_order(self) -> None:  # noqa: B027
-        """Keep the order of the calls so far; for use before a backward pass, where checkpointed layers run again."""
 
     def offer(self, outputs: Any) -> None:  # noqa: B027
         """Take what a training step returned, where that is of interest."""

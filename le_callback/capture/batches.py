@@ -205,14 +205,14 @@ def locate(
         if leaf is target:
             return path
     sharing = [(path, leaf) for path, leaf in held if shares_storage(leaf, target)]
-    for candidates in (sharing, [] if _counts_rows(target) else held):
+    for candidates in (sharing, [] if counts_rows(target) else held):
         whole = [(path, leaf) for path, leaf in candidates if _is_whole(leaf, target, num_classes)]
         if whole:
             return _only(whole, target)
         parts = [(part, leaf) for path, leaf in candidates if (part := _part(path, leaf, target, ignore_index))]
         if parts:
             return _only(parts, target)
-    if _counts_rows(target):
+    if counts_rows(target):
         return None
     if target.is_floating_point():
         labels = _smoothed_labels(target)
@@ -328,7 +328,12 @@ def are_class_weights(table: Tensor) -> bool:
     return bool((values >= -1e-6).all()) and bool(((values.sum(-1) - 1).abs() <= tolerance).all())
 
 
-def _counts_rows(target: Tensor) -> bool:
+def counts_rows(target: Tensor) -> bool:
+    """Whether labels are 0, 1, 2, …: places in the batch rather than classes.
+
+    >>> counts_rows(torch.arange(4)), counts_rows(torch.tensor([0, 1, 1]))
+    (True, False)
+    """
     if target.is_floating_point() or target.numel() < 3:
         return False
     flat = target.detach().reshape(-1)

@@ -5,8 +5,10 @@ K classes; ``…`` stands for batch, sequence and pixels.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any, Literal
 
 import torch
@@ -24,6 +26,37 @@ second argument may be labels. ``other``: a loss that is no classification.
 
 
 @dataclass(frozen=True)
+class Site:
+    """The place in the code of a training from which a function of ``torch`` is called.
+
+    Attributes:
+        code: of the function that calls.
+        at: the instruction in it.
+    """
+
+    code: CodeType
+    at: int
+
+    def __str__(self) -> str:
+        return self.code.co_name
+
+
+def site_of_call() -> Site | None:
+    """The innermost place outside ``torch`` and this package; None where there is none.
+
+    >>> site_of_call().code.co_name != "site_of_call"
+    True
+    """
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INNER:
+        frame = frame.f_back  # type: ignore[assignment]
+    return None if frame is None else Site(frame.f_code, frame.f_lasti)
+
+
+_INNER = ("torch", "le_callback")
+
+
+@dataclass(frozen=True)
 class LossCall:
     """One call of a function that is known.
 
@@ -35,6 +68,7 @@ class LossCall:
         axis: of the classes in ``inputs``.
         ignore_index: label that is left out; None where none is.
         node: of its result in the graph of gradients.
+        site: from which it was called.
     """
 
     name: str
@@ -44,6 +78,7 @@ class LossCall:
     axis: int = -1
     ignore_index: int | None = None
     node: Any = None
+    site: Site | None = None
 
 
 def _functional(kind: Kind, *names: str) -> dict[Callable[..., Any], tuple[str, Kind]]:
@@ -117,3 +152,63 @@ def _index_call(name: str, inputs: Any, args: tuple[Any, ...], kwargs: Mapping[s
     if not isinstance(inputs, Tensor) or not isinstance(index, Tensor):
         return None
     return LossCall(name, "index", inputs, index) if inputs.requires_grad or name.startswith("scatter") else None
+
+
+PRODUCTS: Mapping[Callable[..., Any], str] = {
+    F.linear: "linear",
+    torch.cdist: "cdist",
+    torch.einsum: "einsum",
+    torch.addmm: "addmm",
+    **dict.fromkeys(
+        (torch.matmul, torch.mm, torch.mv, Tensor.matmul, Tensor.mm, Tensor.mv, Tensor.__matmul__), "matmul"
+    ),
+}
+"""Functions that make logits of features and a vector for each class."""
+
+
+def operands(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
+    """The two tables that a function of ``PRODUCTS`` multiplies; None if these are no tensors.
+
+    >>> [tuple(x.shape) for x in operands(torch.einsum, ("nd,kd->nk", torch.zeros(4, 2), torch.zeros(3, 2)))]
+    [(4, 2), (3, 2)]
+    """
+    pair = args[1:3] if PRODUCTS[function] in ("einsum", "addmm") else args[:2]
+    if len(pair) == 1 and isinstance(pair[0], tuple | list):
+        pair = tuple(pair[0])
+    if len(pair) != 2 or not all(isinstance(x, Tensor) for x in pair):
+        return None
+    return pair
+
+
+def features_of(function: Callable[..., Any], args: tuple[Any, ...], which: int) -> Tensor | None:
+    """The features (…, p) that enter a product as its operand ``which``; None if p is not where it should be.
+
+    >>> features_of(torch.matmul, (torch.zeros(3, 2), torch.zeros(2, 4)), 1).shape
+    torch.Size([4, 2])
+    """
+    pair = operands(function, args)
+    if pair is None:
+        return None
+    name, features = PRODUCTS[function], pair[which]
+    if name == "einsum":
+        terms, _, result = str(args[0]).replace(" ", "").partition("->")
+        term = terms.split(",")[which]
+        return features if term and term[-1] not in result else None
+    if name in ("matmul", "addmm") and which == 1:
+        return features.transpose(-1, -2) if features.ndim == 2 and pair[0].ndim == 2 else None
+    return features
+
+
+def channel_of_product(function: Callable[..., Any], args: tuple[Any, ...], which: int, dims: int) -> int | None:
+    """The axis of the classes in the result, of ``dims`` axes, of a product whose operand ``which`` are features.
+
+    >>> channel_of_product(torch.einsum, ("kd,nd->kn",), 1, 2), channel_of_product(torch.mv, (), 0, 1)
+    (0, None)
+    """
+    if PRODUCTS[function] == "einsum":
+        terms, _, result = str(args[0]).replace(" ", "").partition("->")
+        own = [i for i, letter in enumerate(result) if letter not in terms.split(",")[which]]
+        return own[0] if len(own) == 1 else None
+    if dims < 2:
+        return None
+    return 0 if which == 1 and dims == 2 else -1

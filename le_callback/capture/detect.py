@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from le_callback.capture.evidence import MADE_UP, Evidence, Finding, LossWatch, NoClassificationError
-from le_callback.capture.search import Match, Search
-from le_callback.capture.slot import Captured, shares_storage, width_fits
+from le_callback.capture.evidence import MADE_UP, Evidence, NoClassificationError
+from le_callback.capture.findings import Finding, InStep
+from le_callback.capture.search import Search
+from le_callback.capture.slot import Captured, width_fits
+from le_callback.capture.watching import Watch
 
 _NAME = "name the head with `head=` and the labels with `label=`"
 _RETURN = 'return features and logits from `training_step` in a dict and pass `outputs=("features", "logits")`'
+
+
+_ALTERNATIVES = (
+    "`{loss}` chooses between {shape[1]} positions or alternatives (logits {shape}, of `{head}`, {width} wide):"
+    " these are no classes of a head. Whether one is right can be followed as two classes: return features and one"
+    ' logit for each alternative from `training_step` in a dict and pass `outputs=("features", "logits")`,'
+    " `num_classes=2` and `label=` a callable that returns 0 or 1 for each"
+)
 
 
 @dataclass(frozen=True)
@@ -38,17 +48,62 @@ class Decision:
     Attributes:
         finding: of the loss that is followed.
         others: of losses that could be followed as well, with the arguments that take them.
+        together: findings of all losses that are followed.
+        mixed: whether these train the same logits on several targets.
+        numbers: which calls of the loss in a pass count; None for all.
+        named: whether the labels were named.
     """
 
     finding: Finding
     others: tuple[str, ...] = ()
+    together: tuple[Finding, ...] = ()
+    mixed: bool = False
+    numbers: frozenset[int] | None = None
+    named: bool = False
+
+    def samples(self) -> tuple[Captured, Tensor] | None:
+        """Features (rows, p), logits (rows, K) and labels of the first batch; None if they were given up."""
+        found = [samples for f in self.together if (samples := f.samples) is not None]
+        if len(found) != len(self.together):
+            return None
+        if self.mixed:
+            parts = [(target, f.share) for (_, target), f in zip(found, self.together, strict=True)]
+            weights = mixed_weights(parts, self.finding.num_classes)
+            return None if weights is None else (found[0][0], weights)
+        captured = Captured(*(torch.cat([getattr(seen, name) for seen, _ in found]) for name in Captured._fields))
+        return captured, torch.cat([target for _, target in found])
 
     def __str__(self) -> str:
-        match, labels = self.finding.match, self.finding.labels
+        match = self.finding.match
         assert match is not None
-        where = f"labels {labels}" if labels is not None else "labels as named or by the usual place"
+        labels = " and ".join(dict.fromkeys(str(f.labels) for f in self.together or (self.finding,)))
+        where = "labels by the usual place" if self.finding.labels is None else f"labels {labels}"
+        if self.mixed:
+            where += ", weighed by their parts in the loss"
+        where = "labels as named" if self.named else where
         sure = f"by {self.finding.loss}" + ("" if self.finding.told else ", which does not tell its labels")
-        return f"head {match.name} ({match.widths[0]} → {match.widths[1]}), {where}, {sure}"
+        return f"head {match} ({match.widths[0]} → {match.widths[1]}), {where}, {sure}"
+
+
+def mixed_weights(parts: list[tuple[Tensor, Any]], num_classes: int) -> Tensor | None:
+    """Several targets of the same logits, each with its share in the loss, as class weights (rows, K).
+
+    None where a share is not known or negative.
+
+    >>> mixed_weights([(torch.tensor([0, 1]), 0.75), (torch.tensor([1, 1]), 0.25)], 2)
+    tensor([[0.7500, 0.2500],
+            [0.0000, 1.0000]])
+    """
+    if any(share is None for _, share in parts):
+        return None
+    total = sum(share for _, share in parts)
+    tables = []
+    for target, share in parts:
+        classes = torch.arange(num_classes, device=target.device)
+        table = target if target.ndim == 2 else target[:, None] == classes
+        part = torch.as_tensor(share / total, device=target.device)
+        tables.append(table * (part[:, None] if part.ndim else part))
+    return torch.stack(tables).sum(0).float()
 
 
 class Detection:
@@ -58,7 +113,6 @@ class Detection:
         layers: what may be the head, by name: the layer, and whether it is linear-like.
         batch: of the step.
         named: what the user named.
-        captured: captures by name where hooks exist already, as in compiled models; then no other hooks are added.
 
     >>> import torch
     >>> model, (x, y) = nn.Linear(4, 3), (torch.zeros(5, 4), torch.tensor([0, 1, 2, 0, 1]))
@@ -75,13 +129,11 @@ class Detection:
         layers: dict[str, tuple[nn.Module, bool]],
         batch: Any,
         named: Named,
-        captured: Callable[[], dict[str, Captured]] | None = None,
     ) -> None:
         self._named = named
-        self._captured = captured
         self.search = Search(layers)
-        self._evidence = Evidence(batch, self.search.match if captured is None else self._match_captured)
-        self._watch = LossWatch(self._evidence.add)
+        self._evidence = Evidence(batch, self.search)
+        self._watch = Watch(self._evidence.called)
         self._closed = False
         self.last: Captured | None = None
 
@@ -94,8 +146,7 @@ class Detection:
         """Begin to watch."""
         if self._closed:
             return
-        if self._captured is None:
-            self.search.attach()
+        self.search.attach()
         self._watch.enter()
 
     def leave(self) -> None:
@@ -121,8 +172,6 @@ class Detection:
         """
         self.close()
         findings = self._evidence.findings
-        if self._captured is not None and not findings:
-            return None
         if self._named.head is not None:
             findings = [f for f in findings if f.head == self._named.head]
             if not findings:
@@ -132,15 +181,38 @@ class Detection:
         loose = any(f.told and f.match is None and not f.problem for f in findings)
         told = sorted([f for f in usable if f.told], key=lambda f: f.problem != "") or ([] if loose else usable[-1:])
         if not told:
-            if self._captured is not None and any(f.match is None for f in findings):
-                return None
             raise self._refusal(findings)
         chosen = told[0]
         self._check_targets(chosen, findings)
+        if loose and isinstance(chosen.labels, InStep) and not chosen.labels.moved:
+            raise self._refusal(findings)  # parts of a classification, as those of a tree of classes
         again = [f for f in told if _place(f) == _place(chosen)]
         last = max(f.turn for f in again)  # a step that repeats itself counts with its last pass
-        chosen = next(f for f in again if f.turn == last)
-        return Decision(chosen, self._others(chosen, told[1:]))
+        again = [f for f in again if f.turn == last]
+        others = self._others(again[0], told[1:])
+        if mixed := self._mixed(again[0], told):
+            return Decision(again[0], others, (again[0], *mixed), mixed=True)
+        if not isinstance(again[0].labels, InStep) or self._named.label:
+            numbers = frozenset([again[0].number])
+            return Decision(again[0], others, (again[0],), numbers=numbers, named=self._named.label)
+        there = [f for f in findings if (f.turn, f.site, f.head) == (last, again[0].site, again[0].head)]
+        followed = frozenset(f.number for f in again)
+        return Decision(again[0], others, tuple(again), numbers=None if len(there) == len(again) else followed)
+
+    def _mixed(self, chosen: Finding, told: list[Finding]) -> list[Finding]:
+        """Other losses that train the same rows on other labels."""
+        if self._named.label or not chosen.told:
+            return []
+        same = [f for f in told if f.turn == chosen.turn and f.head == chosen.head and _rows(f) == _rows(chosen)]
+        mixed = [f for f in same if f.told and f is not chosen and not _same_labels(f, chosen)]
+        if mixed and any(f.share is None or not _positive(f.share) for f in (chosen, *mixed)):
+            targets = " and ".join(str(f.labels) for f in (chosen, *mixed))
+            raise ValueError(
+                f"The logits of `{chosen.head}` are trained on several targets, {targets}, of which it is not known how"
+                f" much each counts. Pass `label=` a callable of the batch that returns labels or"
+                f" (N, {chosen.num_classes}) class weights"
+            )
+        return mixed
 
     def restart(self, loss: Tensor, *, closures: bool) -> None:
         """A backward pass from ``loss`` begins; with ``closures`` what comes after is the same step again."""
@@ -211,9 +283,12 @@ class Detection:
         seen = ", ".join(self._evidence.seen) or "none that is known"
         for f in findings:
             if f.match is None and f.told and (self._named.label or not f.problem):
+                if f.near is not None and f.near[1] < f.num_classes:
+                    return ValueError(_ALTERNATIVES.format(loss=f.loss, shape=f.shape, head=f.near[0], width=f.near[1]))
+                labels = "" if f.labels is None else f", with `label=` a callable for the labels ({f.labels})"
                 return ValueError(
                     f"The logits {f.shape} of `{f.loss}` are the output of no single layer, so that their features are"
-                    f" not known: {_RETURN}, or name the layer that gives them with `head=`"
+                    f" not known: {_RETURN}{labels}; or name the layer that gives them with `head=`"
                 )
         for f in findings:
             if f.told and f.problem and f.problem != MADE_UP:
@@ -234,18 +309,20 @@ class Detection:
             f" {_RETURN}"
         )
 
-    def _match_captured(self, logits: Tensor, widths: set[int]) -> Match | None:
-        captured = {} if self._captured is None else self._captured()
-        for name, seen in captured.items():
-            width = seen.logits.shape[-1]
-            if width in widths and shares_storage(seen.logits, logits):
-                return Match(name, 0, (seen.features.shape[-1], width), seen, True)
-        return None
-
 
 def _place(finding: Finding) -> tuple[Any, ...]:
     """What is the same of a loss in each pass of a step."""
     return finding.loss, finding.head, finding.labels, finding.start, bool(finding.problem)
+
+
+def _same_labels(a: Finding, b: Finding) -> bool:
+    if a.value is None or b.value is None or a.value.shape != b.value.shape:
+        return a.labels == b.labels
+    return torch.equal(a.value.double(), b.value.double())
+
+
+def _positive(share: Any) -> bool:
+    return bool((torch.as_tensor(share) >= 0).all())
 
 
 def _rows(finding: Finding) -> tuple[int, int]:

@@ -5,7 +5,7 @@ p feature dimensions (input of the head), K classes (its output).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from le_callback.capture.base import Capture, check_width
 from le_callback.capture.compiled import is_compiled, wrapped_names
 from le_callback.capture.detect import Decision, Detection, Named
 from le_callback.capture.labels import describe
+from le_callback.capture.rows import nearest
 from le_callback.capture.search import may_be_head
 from le_callback.capture.slot import CONVOLUTIONS, CallHook, Captured, CaptureHook, Slot, width_fits
 from le_callback.errors import require_type
@@ -93,6 +94,7 @@ class HeadCapture(Capture):
         self._order: list[str] = []
         self._handles: dict[str, RemovableHandle] = {}
         self._start: int | None = None
+        self._resized = False
         self.lasting = is_compiled(module)
         if head is None:
             self._watched = self._candidates()
@@ -137,9 +139,11 @@ class HeadCapture(Capture):
         self.pause()
         self._slot.clear()
 
-    def restart(self) -> None:
-        """A backward pass begins: what follows is another pass of the same step."""
-        if not self.lasting:
+    def before_backward(self, loss: Tensor, *, closures: bool) -> None:
+        """A backward pass begins; with ``closures`` what follows is another pass of the same step."""
+        if self.name is None:
+            self.note_order()
+        if closures and not self.lasting:
             self._slot.restart()
 
     def detection(self, batch: Any, label: bool) -> Detection | None:
@@ -155,6 +159,11 @@ class HeadCapture(Capture):
         layers = {self._given: self._watched[self._given]} if self._given else dict(self._module.named_modules())
         may = {name: (m, is_linear_like(m) or name == self._given) for name, m in layers.items()}
         return Detection({n: (m, linear) for n, (m, linear) in may.items() if may_be_head(m, linear)}, batch, named)
+
+    def candidates(self) -> Mapping[str, Captured]:
+        """What was captured of the layers of compiled code that may be the head, in the order of their calls."""
+        self.note_order()
+        return {n: self._slot.captured[n] for n in self._order if n in self._slot.captured} if self.lasting else {}
 
     def hold(self, captured: Captured | None) -> None:
         """Take what a named head saw in a step of which the losses did not decide."""
@@ -173,23 +182,28 @@ class HeadCapture(Capture):
         """
         finding, match = decision.finding, decision.finding.match
         assert match is not None
-        if self.name not in (None, match.name):
-            raise ValueError(
-                f"The head was taken for `{self.name}` when the probe was passed through the model, but the loss"
-                f" `{finding.loss}` is that of `{match.name}`. Name the right one with `head=`."
-            )
+        self.check_guess(decision)
         wanted = self._num_classes
         check_width(f"head `{match.name}`", match.widths[1], wanted or finding.num_classes)
         self.name, self._num_classes = match.name, wanted or finding.num_classes
         self._watched = {match.name: self._module.get_submodule(match.name)} if not self._given else self._watched
         self._slot.wanted = match.call if repeated else None
-        self._start = finding.start
+        self._start, self._resized = finding.start, match.resized
         if not self.lasting:
             self._slot.graded.clear()
             if match.captured is not None:
                 self._slot.graded[match.name] = match.captured
         else:
             self._keep_only(match.name)
+
+    def check_guess(self, decision: Decision) -> None:
+        """Compare with the head that was decided on before."""
+        finding, match = decision.finding, decision.finding.match
+        if match is not None and self.name not in (None, match.name):
+            raise ValueError(
+                f"The head was taken for `{self.name}` when the probe was passed through the model, but the loss"
+                f" `{finding.loss}` is that of `{match}`. Name the right one with `head=`."
+            )
 
     def clear(self) -> None:
         """Forget the captures of the last forward pass."""
@@ -204,7 +218,10 @@ class HeadCapture(Capture):
         return None if self.name is None else self._slot.captured.get(self.name)
 
     def line_up(self, captured: Captured, labels: Tensor) -> tuple[Captured, Tensor]:
-        """The rows that a loss saw of a head with more rows than labels; labels reshaped where a loss did so."""
+        """The rows that a loss saw of a head with more rows than labels; labels reshaped where a loss did so.
+
+        Where the logits are resized behind the head, each position of the head has the label of the nearest one.
+        """
         features, logits = captured
         lead = features.shape[:-1]
         if self._start is None or labels.ndim == 0 or labels.shape[: len(lead)] == lead:
@@ -213,6 +230,8 @@ class HeadCapture(Capture):
         if n < lead[0] and labels.shape[1 : len(lead)] == lead[1:] and beyond in ((), (1,), (self.num_classes,)):
             rows = slice(self._start, self._start + n)
             return Captured(features[rows], logits[rows]), labels
+        if self._resized and labels.ndim == len(lead) and n == lead[0]:
+            return captured, nearest(labels, lead)
         count = lead.numel()
         if labels.numel() == count:
             return captured, labels.reshape(lead)

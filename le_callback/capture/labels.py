@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from typing import Any
 
 import torch
@@ -34,26 +35,29 @@ class LabelReader:
         require_type(known, "label", source, "a key, an index, a callable or None")
         self.source = source
         self._peeked: Any = None
-        self._stay = False
+        self._before: Any = None
+        self._read: tuple[Any, Tensor] | None = None
 
     def peek(self, batch: Any) -> None:
         """Look at the labels before a step, which may take them out of the batch.
 
-        A callable of the user's is asked beforehand only until it was seen that the labels stay.
+        A callable of the user's is asked once a batch, after the step, which may make what it returns; if it fails, it
+        is asked about what the batch held before.
         """
-        self._peeked = None
-        if self._stay and callable(self.source) and not isinstance(self.source, BatchPath):
-            return
+        self._peeked = self._before = self._read = None
         with suppress(Exception):
-            self._peeked = self._locate(batch)
+            if callable(self.source) and not isinstance(self.source, BatchPath):
+                self._before = copy(batch) if isinstance(batch, Mapping | list) else None
+            else:
+                self._peeked = self._locate(batch)
 
     def follow(self, place: BatchPath, labels: Tensor | None) -> None:
         """Look at ``place`` from now on; ``labels`` are those of this step."""
-        self.source, self._peeked = place, labels
+        self.source, self._peeked, self._read = place, labels, None
 
     def forget(self) -> None:
         """The step is over."""
-        self._peeked = None
+        self._peeked = self._before = self._read = None
 
     def __call__(self, batch: Any) -> Tensor:
         """The labels of ``batch``.
@@ -61,13 +65,19 @@ class LabelReader:
         Raises:
             ValueError: if they are not where they were looked for; says what the batch holds.
         """
+        if self._read is not None and self._read[0] is batch:
+            return self._read[1]
         try:
             found = self._locate(batch)
-            self._stay = True
         except Exception:
-            if self._peeked is None:
+            if self._peeked is None and self._before is None:
                 raise
-            found = self._peeked
+            found = self._peeked if self._peeked is not None else self._locate(self._before)
+        labels = self._tensor(found, batch)
+        self._read = batch, labels
+        return labels
+
+    def _tensor(self, found: Any, batch: Any) -> Tensor:
         if not isinstance(found, Tensor):
             try:
                 return torch.as_tensor(found)

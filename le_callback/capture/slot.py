@@ -87,7 +87,7 @@ class CallHook(CaptureHook):
             super().__call__(module, args, kwargs, output)
 
 
-def detached(module: nn.Module, features: Tensor, output: Tensor) -> Captured:
+def detached(module: nn.Module | None, features: Tensor, output: Tensor) -> Captured:
     """Features (…, p) and logits (…, K) of a call without their graph; channels go last.
 
     >>> [tuple(x.shape) for x in detached(nn.Conv1d(2, 3, 1), torch.zeros(5, 2, 7), torch.zeros(5, 3, 7))]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from le_callback.capture import graph
 from le_callback.capture.base import Capture
+from le_callback.capture.batches import BatchPath
 from le_callback.capture.detect import Decision, Detection
+from le_callback.capture.evidence import NoClassificationError
+from le_callback.capture.graph import Visible, visible_losses
 from le_callback.capture.head import HeadCapture
 from le_callback.capture.labels import LabelReader
 from le_callback.capture.outputs import OutputsCapture
 from le_callback.capture.slot import Captured
+from le_callback.capture.step import Reading, StepCapture
 from le_callback.notices import Notices, inform
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.schedule import one_pass
@@ -43,6 +50,7 @@ class Capturing(NoCapturing):
         module: of the training.
         notices: where the user is told.
         alone: whether this is the only process. An error in one of several would leave the others waiting.
+        quiet: whether a training that is no classification is no fault, as nobody asked for it to be followed.
 
     Attributes:
         capture: of features and logits.
@@ -54,9 +62,21 @@ class Capturing(NoCapturing):
         ValueError: as ``HeadCapture``.
     """
 
-    def __init__(self, arguments: Arguments, module: LightningModule, notices: Notices, *, alone: bool = True) -> None:
-        self._arguments, self._notices, self._alone = arguments, notices, alone
+    def __init__(
+        self,
+        arguments: Arguments,
+        module: LightningModule,
+        notices: Notices,
+        *,
+        alone: bool = True,
+        quiet: bool = False,
+    ) -> None:
+        self._arguments, self._notices, self._alone, self._quiet = arguments, notices, alone, quiet
         self._refusals = 0
+        self._visible: Visible | None = None
+        self._hidden = "the loss was not seen"
+        self._told = False
+        self._module = module
         self._detection: Detection | None = None
         self._decision: Decision | None = None
         self.capture: Capture
@@ -88,11 +108,11 @@ class Capturing(NoCapturing):
 
     def before_backward(self, trainer: Trainer, loss: Tensor) -> None:
         """A backward pass starts: the forward pass is over, unless the step has several."""
-        if self.undecided:
-            self.capture.note_order()
+        if self.undecided and self.capture.lasting and self._visible is None:
+            with suppress(Exception):
+                self._visible = visible_losses(loss)
         closures = trainer.lightning_module.automatic_optimization
-        if closures:
-            self.capture.restart()
+        self.capture.before_backward(loss, closures=closures)
         if self._detection is not None:
             self._detection.restart(loss, closures=closures)
             if one_pass(trainer):
@@ -102,8 +122,12 @@ class Capturing(NoCapturing):
 
     def after_backward(self, trainer: Trainer) -> None:
         """A backward pass is over; another forward pass may follow."""
-        if self._detection is not None and not one_pass(trainer):
+        if one_pass(trainer):
+            return
+        if self._detection is not None:
             self._detection.enter()
+        else:
+            self.capture.after_backward()
 
     def pause(self) -> Detection | None:
         """No training batch runs: the module is as it was. What watched the losses of the step, if that was needed."""
@@ -127,24 +151,48 @@ class Capturing(NoCapturing):
             self._notices.tell("the first training batch cannot be used; waiting for another", why)
             return False
         try:
-            decision = None if detection is None else detection.decide()
+            decision = self._by_values(batch) if detection is None else detection.decide()
         except ValueError as error:
             if self._alone:
                 raise
             self._refusals += 1
-            self._notices.tell("nothing is measured on this process so far", str(error))
+            if self._quiet and isinstance(error, NoClassificationError):
+                if self._refusals == 1:
+                    inform(f"nothing to follow on this process so far: {error}")
+            else:
+                self._notices.tell("nothing is measured on this process so far", str(error))
             return False
-        if detection is not None and decision is not None:
-            self.capture.adopt(decision, repeated=detection.repeated(decision))
+        if decision is not None:
+            reading = None if detection is None else Reading.of(decision)
+            if reading is None:
+                repeated = detection is not None and detection.repeated(decision)
+                self.capture.adopt(decision, repeated=repeated)
+            else:
+                self._read_steps(decision, reading)
             self._follow(decision)
         elif detection is not None:
             self.capture.hold(detection.last)
         return True
 
+    def _by_values(self, batch: Any) -> Decision | None:
+        """What the graph of gradients told of a compiled model."""
+        visible, self._visible = self._visible, None
+        candidates = self.capture.candidates() if self._arguments.head is None else {}
+        if visible is None or not candidates:
+            return None
+        decision = graph.decide(visible, candidates, batch, self._arguments.num_classes)
+        self._hidden = "the loss is hidden in compiled code" if visible.hidden else "no loss tells it"
+        return decision if decision is None else replace(decision, named=self._arguments.label is not None)
+
+    def _read_steps(self, decision: Decision, reading: Reading) -> None:
+        """From now on what the loss is given is read in every step."""
+        self.capture.check_guess(decision)
+        self.capture = StepCapture(self._module, decision, reading, self._arguments.num_classes)
+
     def _follow(self, decision: Decision) -> None:
         """Read the labels where the loss has them, and leave out what it leaves out."""
         finding = decision.finding
-        if finding.labels is not None and self._arguments.label is None:
+        if isinstance(finding.labels, BatchPath) and self._arguments.label is None:
             self.labels.follow(finding.labels, finding.value)
         if finding.ignore_index is not None and self.ignore_index == DEFAULT_IGNORED:
             self.ignore_index = finding.ignore_index
@@ -155,7 +203,9 @@ class Capturing(NoCapturing):
         self.undecided = False
         decision, self._decision = self._decision, None
         if decision is None:
+            self._tell_unwatched()
             return
+        self._told = True
         inform(str(decision))
         for other in decision.others:
             self._notices.tell(
@@ -163,9 +213,28 @@ class Capturing(NoCapturing):
                 f"{other} with another `name=` follows another one",
             )
 
+    def _tell_unwatched(self) -> None:
+        """What is followed where no loss decided: once for each training."""
+        named, told = self._arguments, self._told
+        self._told = True
+        captured = self.capture.take()
+        if told or captured is None:
+            return
+        name = getattr(self.capture, "name", None) or "as returned by `training_step`"
+        what = f"head {name} ({captured.features.shape[-1]} → {captured.logits.shape[-1]})"
+        labels = "labels as named" if named.label is not None else "labels by the usual place"
+        if named.head is None and named.outputs is None:
+            labels += f", by position: {self._hidden}; name `head=` and `label=` to be sure"
+        inform(f"{what}, {labels}")
+
     def samples(self, captured: Captured, batch: Any) -> tuple[Captured, Tensor]:
         """Features and logits of the rows that have labels, and these labels."""
-        return self.capture.line_up(captured, self.labels(batch))
+        return self.capture.line_up(captured, self.target(batch))
+
+    def target(self, batch: Any) -> Tensor:
+        """The labels of this step: those that its loss was given where these are read, else those of the batch."""
+        given = self.capture.labels()
+        return self.labels(batch) if given is None else given
 
     def end_batch(self) -> None:
         """Nothing of a step is held until the next."""

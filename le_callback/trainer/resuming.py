@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from typing import Any
 
 from torch import Tensor
@@ -66,13 +67,36 @@ def resume(
         if not why:
             for part, load in loads.items():
                 load(saved[part])
-            why = check()
+            why = check() or _other_shapes(saved)
     except Exception as error:  # whatever a checkpoint holds, the training goes on
         why = f"it cannot be read, {type(error).__name__}: {error}"
     if why:
         for part, load in loads.items():
             load(fresh[part])
     return why
+
+
+def shapes_of(state: Any) -> str:
+    """A fingerprint of where a state has tensors and of which shapes.
+
+    >>> import torch
+    >>> shapes_of({"a": torch.zeros(3)}) == shapes_of({"a": torch.ones(3)}) != shapes_of({"a": torch.ones(1, 3)})
+    True
+    """
+    found: list[str] = []
+
+    def walk(value: Any, where: str) -> None:
+        if isinstance(value, Tensor):
+            found.append(f"{where} {tuple(value.shape)}")
+        elif isinstance(value, Mapping):
+            for key, inner in value.items():
+                walk(inner, f"{where}.{key}")
+        elif isinstance(value, list | tuple):
+            for i, inner in enumerate(value):
+                walk(inner, f"{where}.{i}")
+
+    walk(state, "")
+    return blake2b("\n".join(found).encode(), digest_size=16).hexdigest()
 
 
 class Continuity:
@@ -92,13 +116,14 @@ class Continuity:
 
     def state(self, monitor: SeparationMonitor) -> dict[str, Any]:
         """Tensors and plain values."""
-        return {
+        state = {
             "version": VERSION,
             "monitor": monitor.state_dict(),
             "alerts": self._alarm.state_dict(),
             "probe": self._probing.state_dict(),
             "timeline": self._timeline.state_dict(),
         }
+        return state | {"shapes": shapes_of(state)}
 
     def resume(self, saved: Any, monitor: SeparationMonitor, batch: Mapping[str, Tensor]) -> bool:
         """Continue the saved state, if there is one and it belongs to batches like this; else it is told why not."""
@@ -140,6 +165,12 @@ def _mismatch(saved: Any, fresh: Mapping[str, Any]) -> str:
         if not wrong and part in fresh:
             wrong = _other_layout(saved[part], fresh[part], f"{part}.")
     return wrong or _other_setting(saved, fresh)
+
+
+def _other_shapes(saved: Mapping[str, Any]) -> str:
+    told = saved.get("shapes")
+    same = told is None or told == shapes_of({key: part for key, part in saved.items() if key != "shapes"})
+    return "" if same else "its tensors are not of the shapes that were saved"
 
 
 def _other_layout(saved: Any, fresh: Mapping[str, Any], where: str) -> str:

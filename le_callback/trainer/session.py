@@ -98,12 +98,21 @@ class Session(Idle):
         trainer: of the training.
         module: of the training.
         saved: state that is continued if it belongs to this head and these classes.
+        quiet: whether a training that is no classification is no fault.
 
     Raises:
         ValueError: as ``HeadCapture``.
     """
 
-    def __init__(self, arguments: Arguments, trainer: Trainer, module: LightningModule, saved: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        arguments: Arguments,
+        trainer: Trainer,
+        module: LightningModule,
+        saved: dict[str, Any],
+        *,
+        quiet: bool = False,
+    ) -> None:
         super().__init__(saved)
         self._arguments = arguments
         self._every = arguments.every_n_steps or log_steps(trainer)
@@ -115,7 +124,8 @@ class Session(Idle):
         self._publisher = Publisher(self.notices, arguments.name, arguments.tags, arguments.progress_bar)
         self._alarm = Alarm(arguments.alerts, arguments.actions, self._publisher, self.notices)
         self._processes = processes_of(trainer.strategy)
-        self.capturing = self._capturing = Capturing(arguments, module, self.notices, alone=self._processes.count == 1)
+        alone = self._processes.count == 1
+        self.capturing = self._capturing = Capturing(arguments, module, self.notices, alone=alone, quiet=quiet)
         self._probing = NoProbing()
         if arguments.probe is not None:
             probe = Probe(arguments.probe, self._capturing.labels, arguments.probe_forward, arguments.ignore_index)
@@ -177,7 +187,7 @@ class Session(Idle):
     def end_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         with torch.no_grad(), self._clock.updating():
             if self._capturing.decide(outputs, batch) and isinstance(self.measurement, Unsettled):
-                self._settle(trainer, self._capturing.labels(batch))
+                self._settle(trainer, self._capturing.target(batch))
             if isinstance(self.measurement, Measurement):
                 self._capturing.settled()
                 self._add(self.measurement.monitor, batch)

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from trainings import CLASSES, Classifier, Recording, assert_windows, loader, trainer
 
 from le_callback import LECallback
-from le_callback.capture.evidence import LossWatch
+from le_callback.capture.watching import Watch
 
 
 class TestOutOfTheWay:
@@ -102,7 +102,7 @@ class TestOutOfTheWay:
             def __torch_function__(self, func, types, args=(), kwargs=None):
                 return func(*args, **(kwargs or {}))
 
-        a, b, other = LossWatch(lambda call: None), LossWatch(lambda call: None), Other()
+        a, b, other = Watch(lambda call: None), Watch(lambda call: None), Other()
         a.enter()
         b.enter()
         with other:

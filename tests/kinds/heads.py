@@ -26,12 +26,10 @@ class Convolutional(Module):
         return fn.cross_entropy(logits, y)
 
 
-@KINDS.refused(
-    "a 1×1 convolution before global pooling",
-    data=lambda: batches_of(*images()),
-    settles=RETURNED,
-)
+@KINDS.found("a 1×1 convolution before global pooling", data=lambda: batches_of(*images()))
 class PooledLogits(Module):
+    """Features are pooled as the logits are."""
+
     def build(self):
         self.body, self.head = nn.Conv2d(1, HIDDEN, 3, padding=1), nn.Conv2d(HIDDEN, CLASSES, 1)
 
@@ -160,16 +158,19 @@ class CosineModule(Headed):
         self.body, self.head = body(), Cosine()
 
 
-@KINDS.refused("cosine classifier written in the step", settles=RETURNED)
+@KINDS.found("cosine classifier written in the step")
 class CosineInline(Headed):
+    """Features as they enter the product, normalised."""
+
     def build(self):
         self.body, self.weight = body(), nn.Parameter(torch.randn(CLASSES, HIDDEN))
 
     def classify(self, features):
-        return features, 10 * fn.linear(fn.normalize(features), fn.normalize(self.weight))
+        features = fn.normalize(features)
+        return features, 10 * fn.linear(features, fn.normalize(self.weight))
 
 
-@KINDS.refused("weight and bias as parameters", settles=RETURNED)
+@KINDS.found("weight and bias as parameters")
 class Parameters(Headed):
     def build(self):
         self.body = body()
@@ -230,14 +231,16 @@ class Proxies(nn.Module):
         self.directions = nn.Parameter(torch.randn(CLASSES, HIDDEN))
 
     def logits(self, x):
-        return 8 * fn.normalize(x) @ fn.normalize(self.directions).T
+        return 8 * (fn.normalize(x) @ fn.normalize(self.directions).T)
 
     def forward(self, x, y):
         return fn.cross_entropy(self.logits(x), y)
 
 
-@KINDS.refused("weights of the classes inside the loss", settles=RETURNED)
+@KINDS.found("weights of the classes inside the loss")
 class ProxyLoss(Module):
+    """Features as they enter the product, normalised."""
+
     def build(self):
         self.body, self.embedding, self.criterion = body(), nn.Linear(HIDDEN, HIDDEN), Proxies()
 
@@ -245,7 +248,7 @@ class ProxyLoss(Module):
         x, y = batch
         features = self.embedding(self.body(x))
         logits = self.criterion.logits(features)
-        self.see(features, logits, y)
+        self.see(fn.normalize(features), logits, y)
         return {"loss": self.criterion(features, y), "features": features, "logits": logits}
 
 
@@ -255,7 +258,7 @@ class ManyDropouts(Headed):
         return features, sum(self.head(fn.dropout(features, 0.3)) for _ in range(5)) / 5
 
 
-@KINDS.refused("mean over the frames of a film", settles=RETURNED)
+@KINDS.found("mean over the frames of a film")
 class Frames(Headed):
     def classify(self, features):
         frames = torch.stack([features, 0.9 * features, 1.1 * features], dim=1)
@@ -296,8 +299,10 @@ class MarginBehind(Headed):
         return fn.cross_entropy(5 * (logits - 0.3 * fn.one_hot(y, CLASSES)), y)
 
 
-@KINDS.refused("mixture of experts", settles=RETURNED)
+@KINDS.found("mixture of experts")
 class Experts(Headed):
+    """Features that all experts see, and logits as the loss is given them."""
+
     def build(self):
         self.body, self.gate = body(), nn.Linear(HIDDEN, 2)
         self.experts = nn.ModuleList(nn.Linear(HIDDEN, CLASSES) for _ in range(2))
@@ -349,13 +354,13 @@ def episodes():
     return ready(found)
 
 
-@KINDS.refused("head called by its weight", settles=RETURNED)
+@KINDS.found("head called by its weight")
 class ByWeight(Headed):
     def classify(self, features):
         return features, fn.linear(features, self.head.weight, self.head.bias)
 
 
-@KINDS.refused("texts of the classes as head", settles=RETURNED)
+@KINDS.found("texts of the classes as head")
 class ZeroShot(Headed):
     def build(self):
         self.body, self.project, self.texts = body(), nn.Linear(HIDDEN, 5), nn.Embedding(CLASSES, 4)
@@ -363,4 +368,4 @@ class ZeroShot(Headed):
 
     def classify(self, features):
         image = fn.normalize(self.project(features))
-        return image, 4 * image @ fn.normalize(self.text(self.texts.weight)).T
+        return image, 4 * (image @ fn.normalize(self.text(self.texts.weight)).T)

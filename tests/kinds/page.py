@@ -6,10 +6,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from kinds import batches, heads, labels, loops, losses, multiple, sequences, unlabelled
+from kinds import batches, heads, labels, loops, losses, multiple, sequences, traps, unlabelled, unseen
 from kinds.frame import FOUND, REFUSED
 
-ROOMS = (batches, labels, losses, heads, multiple, sequences, loops, unlabelled)
+ROOMS = (batches, labels, losses, heads, multiple, sequences, loops, unseen, traps, unlabelled)
 BEGIN = """# Kinds of training
 
 What `LECallback()` does without arguments in trainings of every kind, and which argument settles it where it cannot

@@ -92,10 +92,9 @@ class TiedLayer(NextWord):
         self.head.weight = self.embedding.weight
 
 
-@KINDS.refused(
+@KINDS.found(
     "language model with tied embeddings, no layer",
     data=lambda: batches_of(sequences()[0][:, :-1].contiguous(), sequences()[0][:, 1:].contiguous()),
-    settles="outputs=('features', 'logits')",
     classes=WORDS,
 )
 class Tied(Language):
@@ -171,11 +170,7 @@ class FirstToken(LastState):
         return self.attention(self.embedding(tokens)).flip(1)
 
 
-@KINDS.refused(
-    "packed sequences",
-    data=lambda: batches_of(sequences()[0], sequences()[1]),
-    settles="label=lambda batch: pack(batch[1])",
-)
+@KINDS.found("packed sequences", data=lambda: batches_of(sequences()[0], sequences()[1]))
 class Packed(Language):
     def build(self):
         super().build()
@@ -212,11 +207,13 @@ class Connectionist(Language):
 
 @KINDS.refused(
     "multiple choice: one logit for each answer",
-    "output of no single layer",
+    "no classes of a head",
     data=lambda: batches_of(sequences(length=12)[0].view(-1, 3, 4), sequences(length=4)[1][:, 0]),
+    settles="outputs=('features', 'logits'), num_classes=2, label=lambda batch: fn.one_hot(batch[1], 3).flatten()",
+    classes=2,
 )
 class Choice(Language):
-    """Which answer is right is no class: answers change places from question to question."""
+    """Which answer is right is no class; whether an answer is right can be followed as two classes."""
 
     def build(self):
         super().build()
@@ -225,16 +222,20 @@ class Choice(Language):
     def training_step(self, batch, batch_idx):
         answers, right = batch
         features = self.states(answers.flatten(0, 1))[:, -1]
-        return fn.cross_entropy(self.head(features).view(-1, 3), right)
+        logits = self.head(features)
+        self.see(features, logits, fn.one_hot(right, 3).flatten())
+        return {"loss": fn.cross_entropy(logits.view(-1, 3), right), "features": features, "logits": logits}
 
 
 @KINDS.refused(
     "span of an answer: first and last word",
-    "output of no single layer",
+    "no classes of a head",
     data=lambda: batches_of(sequences()[0], sequences()[0][:, 0] % 5, sequences()[0][:, 1] % 5),
+    settles="outputs=('features', 'logits'), num_classes=2, label=lambda batch: fn.one_hot(batch[1], 5)",
+    classes=2,
 )
 class Span(Language):
-    """Positions are no classes of a head either."""
+    """Positions are no classes; whether a word is the first can be followed as two classes."""
 
     def build(self):
         super().build()
@@ -242,5 +243,9 @@ class Span(Language):
 
     def training_step(self, batch, batch_idx):
         tokens, begin, end = batch
-        first, last = self.head(self.states(tokens)).unbind(2)
-        return fn.cross_entropy(first, begin) + fn.cross_entropy(last, end)
+        features = self.states(tokens)
+        first, last = self.head(features).unbind(2)
+        logits = first[:, :, None]
+        self.see(features, logits, fn.one_hot(begin, 5))
+        loss = fn.cross_entropy(first, begin) + fn.cross_entropy(last, end)
+        return {"loss": loss, "features": features, "logits": logits}

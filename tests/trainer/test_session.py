@@ -186,7 +186,7 @@ class TestBadData:
         y[40:43] = 7
         y[50:52] = -100  # ignored on purpose
         with pytest.warns(DiagnosticWarning, match="label outside the classes"):
-            _, callback = self.fit(x, y, model=Ignoring())
+            _, callback = self.fit(x, y, Records(label=1), Ignoring())
         assert callback.last_record.skipped == {"unknown_labels": 6}
 
     def test_two_classes_in_batches_of_one(self):
