@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 SUFFIX = ".separability.jsonl"
@@ -51,15 +51,21 @@ def run_name(path: Path) -> str:
     return path.parent.as_posix() + (f" ({own})" if own else "")
 
 
-def locate(root: Path, run: str) -> Path:
+def locate(root: Path, run: str, runs: Mapping[str, Path]) -> Path:
     """The data file of a run, by its name.
 
-    The name is looked up, never joined to a path, so that no name can lead out of the folder.
+    The name is looked up, never joined to a path, so that no name can lead out of the folder; and the file is looked at
+    again, as a link may have come since.
+
+    Args:
+        root: the log directory.
+        run: the name.
+        runs: those found in it.
 
     Raises:
         LookupError: if there is no such run.
     """
-    path = find_runs(root).get(run)
+    path = runs.get(run)
     if path is None or not _is_inside(root, path):
         raise LookupError("There is no such run.")
     return path

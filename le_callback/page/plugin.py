@@ -81,7 +81,7 @@ class SeparabilityPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorB
         if self._root is None:
             return _refusal(start, "404 Not Found", "There is no log directory.")
         try:
-            path = locate(self._root, run)
+            path = locate(self._root, run, self._known())
             begin = int(offset) if offset.isascii() and offset.isdecimal() and len(offset) < 16 else 0
             return _answer(start, read_on(path, known, begin), "application/x-ndjson; charset=utf-8")
         except (LookupError, OSError):
