@@ -10,7 +10,7 @@ Kinds of lines, by their ``kind``:
 - ``head``: a training starts or goes on after step ``after``; lines before it that are of later steps do not count.
   Versions, settings, class names, and what the ``columns`` of the rows are.
 - ``row``: numbers and verdict of a window. ``frame``: matrices of a window.
-- ``alert``, ``over``, ``verdict``, ``forecast``: what happened at a step.
+- ``alert``, ``over``, ``verdict``, ``forecast``, ``rate``: what happened at a step.
 - ``strides``: every how many-th row and frame is kept from here on.
 
 Its length is bounded: when rows or frames fill their share, every second one is dropped, and from then on every second
@@ -35,7 +35,7 @@ MOST_ROWS = 2048
 MOST_FRAMES, FRAME_BYTES = 256, 6 * 2**20
 _FEWEST_FRAMES = 16
 _MOST_EVENTS = 400  # of each kind
-_EVENTS = ("alert", "over", "verdict", "forecast")
+_EVENTS = ("alert", "over", "verdict", "forecast", "rate")
 _DIGITS = 5
 _SIMPLE = (str, int, bool)
 
@@ -51,6 +51,7 @@ class DataFile:
         after: optimizer step after which this training goes on; 0 for a new one.
 
     Attributes:
+        framed: whether the newest window has a frame, written or to be written by ``finish``.
         before: the last row of the training that is continued; empty where there is none.
 
     Raises:
@@ -72,6 +73,7 @@ class DataFile:
         self._strides = {"row": 1, "frame": 1}
         self._last: dict[str, str] = {}  # the newest row and frame that the stride left out
         self._most_frames = MOST_FRAMES
+        self.framed = True
         path.parent.mkdir(parents=True, exist_ok=True)
         before = _before(path, after)
         for line in before:
@@ -91,6 +93,7 @@ class DataFile:
         if kind not in self._added:
             self._append(line)
             return
+        self.framed |= kind == "frame"
         count = self._added[kind]
         self._added[kind] = count + 1
         if count % self._strides[kind]:
@@ -111,6 +114,11 @@ class DataFile:
     def skip(self, kind: str) -> None:
         """A row or frame passes that ``wants`` did not ask for."""
         self._added[kind] += 1
+        self.framed &= kind != "frame"
+
+    def write(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Write a line whatever the stride of its kind."""
+        self._append(encoded({"kind": kind, **content}))
 
     def finish(self) -> None:
         """The training ends: what the strides left out last is written, so that the file ends where the run does."""

@@ -86,8 +86,8 @@ class SeparabilityPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorB
             return _answer(start, read_on(path, known, begin), "application/x-ndjson; charset=utf-8")
         except (LookupError, OSError):
             return _refusal(start, "404 Not Found", "There is no such run.")
-        except ValueError as error:
-            return _refusal(start, "422 Unprocessable Content", str(error))
+        except ValueError as error:  # no failure of the request: the page tells it
+            return _refusal(start, "200 OK", str(error))
 
 
 def read_on(path: Path, known: str, offset: int) -> bytes:

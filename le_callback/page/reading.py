@@ -24,6 +24,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "over": ("step", "rule"),
     "verdict": ("step", "name"),
     "forecast": ("step", "text"),
+    "rate": ("step",),
     "strides": ("row", "frame"),
 }
 """Kinds of lines after the first, and what each of them has at least."""
@@ -42,7 +43,7 @@ class RunData:
         head: of the last training in it.
         rows: of the windows, by step.
         frames: matrices of some of them, by step.
-        events: alerts, their ends, changes of the verdict, forecasts, by step.
+        events: alerts, their ends, changes of the verdict, forecasts, jumps of the learning rate, by step.
     """
 
     head: Line
@@ -166,6 +167,6 @@ def read_run(path: Path) -> RunData:
             found.rows.append(line)
         elif line["kind"] == "frame":
             found.frames.append(line)
-        elif line["kind"] in ("alert", "over", "verdict", "forecast"):
+        elif line["kind"] in ("alert", "over", "verdict", "forecast", "rate"):
             found.events.append(line)
     return found

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from le_callback.page.advice import ADVICE, NOTHING_YET
+from le_callback.page.advice import ADVICE
 from le_callback.page.folders import run_name
 from le_callback.page.reading import Line, RunData, read_run
 
@@ -110,7 +110,7 @@ def answers(run: RunData, row: Line) -> dict[str, str]:
         "How fast?": str(row.get("rate") or "not known yet"),
         "Which pair is worst?": _pair(run, row),
         "Since when?": f"since step {since:,}" if isinstance(since, int) else "not known yet",
-        "What to do?": " ".join(advice) or _advice(run, word),
+        "What to do?": " ".join(advice) or _advice(run, row),
     }
     return {question: " ".join(answer.split()) for question, answer in told.items()}
 
@@ -127,13 +127,24 @@ def standing(run: RunData, row: Line) -> list[Line]:
     return list(found.values())
 
 
-def _advice(run: RunData, word: str) -> str:
-    told = run.head.get("advice")
+def _keys(row: Line) -> list[str]:
+    keys = row.get("todo")
+    return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else [""]
+
+
+def _advice(run: RunData, row: Line) -> str:
+    told, jump = run.head.get("advice"), row.get("jump")
     texts = told if isinstance(told, dict) else ADVICE
-    return str(texts.get(word, NOTHING_YET))
+    filled = {"pair": _pair(run, row).rpartition(",")[0], "step": "", "factor": ""}
+    if isinstance(jump, list) and len(jump) == 2:
+        filled |= {"step": str(jump[0]), "factor": str(jump[1])}
+    sentences = " ".join(str(texts.get(key, "")) for key in _keys(row))
+    return re.sub(r"{(pair|step|factor)}", lambda found: filled[found.group(1)], sentences)
 
 
 def _pair(run: RunData, row: Line) -> str:
+    if "alike" in _keys(row):
+        return "no pair stands out: half of all pairs are mixed"
     worst = row.get("worst")
     found = worst.get("logits") or worst.get("features") if isinstance(worst, dict) else None
     if not (isinstance(found, list) and len(found) == 3 and isinstance(found[2], (int, float))):

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from le_callback.page.advice import ADVICE
 from le_callback.records import WindowRecord
 from le_callback.report.tags import GROUPS, scalars
 from le_callback.values import Array, Estimate, Tag
 
 MOST_MATRIX_CLASSES = 100  # of more, the worst pairs alone are kept
 _MOST_FOR_MEDIAN = 128
+ALIKE, LAGGING, APART = 0.5, 1.0, 2.0  # D of the median pair; of the worst pair and the median pair
 _WORST, _WORST_OF_MANY, _MOST_CLOUDS = 10, 50, 24
 _LAYERS = ("logits", "features")
 
@@ -71,6 +73,7 @@ def row_of(record: WindowRecord, values: Mapping[str, float], since: int | None)
         "alerts": [rule for rule, stands in record.alerts.items() if stands],
         "worst": {layer: list(found.worst[0]) for layer, found in record.discriminability.items() if found.worst},
         "median": {layer: median_pair(found.pairs) for layer, found in record.discriminability.items()},
+        "todo": todo(record, verdict),
         "gaps": None if clouds is None else [clouds.smallest_gap, clouds.largest_gap],
     }
 
@@ -102,6 +105,24 @@ def median_pair(pairs: Array) -> float:
     part = pairs[::stride, ::stride]
     known = part[~np.isnan(part)]
     return float(np.median(known)) if known.size else math.nan
+
+
+def todo(record: WindowRecord, verdict: str) -> list[str]:
+    """Keys of what there is to do: by the verdict, unless all pairs are alike, or one of them is far behind the others.
+
+    >>> from le_callback import SeparationMonitor
+    >>> todo(SeparationMonitor(num_classes=2).close(step=9), "separating"), todo(
+    ...     SeparationMonitor(num_classes=2).close(step=9), "a word of another version"
+    ... )
+    (['separating'], [''])
+    """
+    found = record.discriminability.get("logits")
+    median = math.nan if found is None else median_pair(found.pairs)
+    if median < ALIKE:
+        return ["alike"]
+    if found is not None and median >= APART and found.smallest < LAGGING:
+        return ["lagging"]
+    return [verdict if verdict in ADVICE else ""]
 
 
 def rate_in_words(gamma: Estimate, unit: str) -> str:

@@ -19,6 +19,9 @@ from le_callback.page.folders import data_name
 from le_callback.page.rows import about_columns, columns_of, frame_of, row_of, verdict_of
 from le_callback.records import WindowRecord
 
+JUMP = 3.0  # factor between the learning rates of two windows that is told
+DONE = ("separated", "converged")
+
 
 def folder_of(logger: Any) -> Path | None:
     """Where a logger keeps what belongs to its run; None where it has no folder.
@@ -89,6 +92,9 @@ class PageWriter:
         self._verdict: str | None = None
         self._since: int | None = None
         self._standing: set[str] = set()
+        self._unframed: WindowRecord | None = None
+        self._rate = 0.0
+        self._jump: list[float] | None = None
 
     @property
     def paths(self) -> list[Path]:
@@ -126,7 +132,15 @@ class PageWriter:
         for rule in sorted(self._standing - standing):
             self._add("over", {"step": record.step, "rule": rule})
         self._standing = standing
-        self._add("row", row_of(record, values, self._since) | {"cost": list(cost), "rate_now": rate})
+        row = row_of(record, values, self._since) | {"cost": list(cost), "rate_now": rate}
+        if self._rate and rate and max(self._rate / rate, rate / self._rate) >= JUMP:
+            self._add("rate", {"step": record.step, "factor": rate / self._rate})
+            self._jump = [record.step, rate / self._rate] if rate > self._rate else None
+        self._rate = rate
+        if self._jump is not None and verdict not in DONE:
+            row |= {"jump": self._jump, "todo": ["jump", *row["todo"]]}
+        self._add("row", row)
+        self._unframed = record
         wanting = [file for file in self.files if file.wants("frame")]
         frame = frame_of(record) if wanting else {}
         for file in self.files:
@@ -148,8 +162,10 @@ class PageWriter:
             self._add("forecast", {"step": step, "text": text})
 
     def finish(self) -> None:
-        """The training ends."""
+        """The training ends: its last row and frame are written, whatever the strides."""
         for file in self.files:
+            if self._unframed is not None and not file.framed:
+                file.write("frame", frame_of(self._unframed))
             file.finish()
 
     def _add(self, kind: str, content: Mapping[str, Any]) -> None:

@@ -57,6 +57,7 @@ export class Run {
   takeAnswer(answer) {
     const cut = answer.indexOf("\n");
     const about = JSON.parse(cut < 0 ? answer : answer.slice(0, cut));
+    if (about.error) throw new Error(text(about.error));
     if (about.from === 0 || about.id !== this.id) {
       this.clear();
       this.id = about.id;
@@ -77,7 +78,7 @@ export class Run {
     if (line === null || typeof line !== "object") return;
     const taking = { head: this.takeHead, row: this.takeRow, frame: this.takeFrame }[line.kind];
     if (taking) taking.call(this, line);
-    else if (["alert", "over", "verdict", "forecast"].includes(line.kind) && isStep(line.step)) this.events.push(line);
+    else if (["alert", "over", "verdict", "forecast", "rate"].includes(line.kind) && isStep(line.step)) this.events.push(line);
     this.cache.clear();
   }
 
@@ -115,8 +116,10 @@ export class Run {
     if (isStep(line.step) && !(last && line.step <= last.step)) this.frames.push(line);
   }
 
+  // Marks that turn the direction of writing are left out, and names in scripts from right to left kept to themselves.
   className(index) {
-    return this.head.classes[index] || String(index);
+    const name = (this.head.classes[index] || String(index)).replace(/[\u202a-\u202e\u2066-\u2069]/g, "");
+    return /[\u0590-\u08ff]/.test(name) ? `\u2068${name}\u2069` : name;
   }
 
   // Values of a tag in all rows. The unit of time may be part of its name.

@@ -15,7 +15,7 @@ export function render() {
   const root = make("main");
   const start = () => mount(root, {
     live: true,
-    list: async () => JSON.parse(await ask("/runs")).runs.map(({ run }) => run),
+    list: async () => JSON.parse(await ask("/runs")).runs,
     load: async (run) => run.takeAnswer(await ask("/data", { run: run.name, id: run.id, from: run.next })),
   });
   style.addEventListener("load", start, { once: true });

@@ -26,9 +26,10 @@ function separabilityLines(run) {
 
 const CHARTS = [
   { title: "Gap between classes", unit: "logits, log axis", log: true, lines: gapLines,
+    nothing: "no gap stands out of the sampling noise",
     note: "Distance of two class means; the band runs from the nearest to the farthest pair.",
     healthy: "rises, then levels off.", trouble: "flat from the start; or the lower edge stays behind: a mixed pair." },
-  { title: "Growth of the gap, γ", unit: "per step", robust: true, include: [0], per: true,
+  { title: "Growth of the gap, γ", unit: "per step", robust: true, include: [0], nothing: "not known while no gap stands out",
     lines: (run) => [{ name: "γ", y: run.column(GAMMA), low: run.lowHigh(GAMMA, "low"), high: run.lowHigh(GAMMA, "high") }],
     note: "Rate at which the gap grows, with its interval.",
     healthy: "above 0 while the gap grows, then towards 0.", trouble: "at or below 0 before the classes are apart." },
@@ -237,9 +238,10 @@ export class View {
 
   async look() {
     try {
-      const names = await this.source.list();
+      const found = await this.source.list(), names = found.map(({ run }) => run);
       this.names = names;
-      if (!this.chosen.length && names.length) this.chosen = this.source.all ? names.slice(0, MOST_SHOWN) : [names.at(-1)];
+      const newest = found.reduce((best, other) => (other.changed > best.changed ? other : best), found[0]);
+      if (!this.chosen.length && names.length) this.chosen = this.source.all ? names.slice(0, MOST_SHOWN) : [newest.run];
       if (this.source.all && !this.ticked) this.ticked = new Set(this.chosen);
       this.lost = "";
     } catch {
@@ -300,7 +302,8 @@ export class View {
     if (!row) return;
     this.endButton.hidden = this.cursor === null;
     this.slider.value = Math.max(0, run.indexAt("rows", this.stepNow()));
-    this.stepShown.textContent = `step ${shown(row.step, 12)}`;
+    const frame = this.frame();
+    this.stepShown.textContent = frame ? `step ${shown(frame.step, 12)}` : "no matrices yet";
     this.drawAnswers(run, row);
     for (const chart of [...this.four, ...this.openCharts()]) chart.moveCursor();
     this.drawClasses();
@@ -313,14 +316,18 @@ export class View {
     const word = text(row.verdict, 60), worst = run.worst(row), alerts = run.standing(row);
     const since = Number.isSafeInteger(row.since) ? row.since : null, why = Array.isArray(row.why) ? row.why.map((line) => text(line)).join(" · ") : "";
     const D = worst ? number(worst[2]) : NaN;
-    const todo = alerts.length ? alerts.map((alert) => text(alert.advice)).join(" ") : text(run.head.advice[word]) || "Wait: the verdict needs a few more windows.";
+    const keys = Array.isArray(row.todo) ? row.todo.filter((key) => typeof key === "string") : [""];
+    const filled = { pair: worst ? worst.slice(0, 2).map((k) => run.className(k)).join(" / ") : "", step: shown(number(row.jump?.[0]), 12), factor: shown(number(row.jump?.[1])) };
+    const advice = keys.map((key) => text(run.head.advice[key])).join(" ").replace(/{(pair|step|factor)}/g, (_, name) => filled[name]);
+    const todo = alerts.length ? alerts.map((alert) => text(alert.advice)).join(" ") : advice;
     const missing = row.missing > 0 ? `${shown(row.missing)} classes without samples. ` : "";
     const cell = (question, answer, detail, style = "") => make("div", {}, make("dt", {}, question),
       make("dd", { className: style }, answer), make("dd", { className: "detail", title: detail }, detail));
     this.answers.replaceChildren(
       cell("Is it separating?", word || "not known yet", why, `answer ${verdictClass(word)}`),
       cell("How fast?", ...split(text(row.rate) || "not known yet")),
-      cell("Which pair is worst?", worst ? worst.slice(0, 2).map((k) => run.className(k)).join(" / ") : "not known yet",
+      keys.includes("alike") ? cell("Which pair is worst?", "no pair stands out", "half of all pairs are mixed (D below 0.5)")
+        : cell("Which pair is worst?", worst ? worst.slice(0, 2).map((k) => run.className(k)).join(" / ") : "not known yet",
         worst ? `${pairWord(D)}: D ${shown(D)} (overlap below 2)` : ""),
       cell("Since when?", since === null ? "not known yet" : since ? `step ${shown(since, 12)}` : "the start", since === null ? "" : `for ${shown(row.step - since, 12)} steps`),
       cell("What to do?", `${missing}${todo}`, "", "todo"));
@@ -442,7 +449,7 @@ export async function renderReport(body, packed) {
   mount(root, {
     all: true,
     live: false,
-    list: async () => [...found.keys()],
+    list: async () => runs,
     load: async (run) => {
       if (!run.rows.length) for (const line of found.get(run.name)) run.take(line);
       return false;

@@ -64,7 +64,7 @@ function range(all, { log, robust, include = [] }) {
   if (!finite.length) return log ? [0.1, 1] : [0, 1];
   let low = robust ? share(finite, 0.02) : finite[0], high = robust ? share(finite, 0.98) : finite.at(-1);
   for (const value of include) [low, high] = [Math.min(low, value), Math.max(high, value)];
-  if (log) return low === high ? [low / 2, high * 2] : [low / 1.15, high * 1.15];
+  if (log) return low * 1.0001 >= high ? [low / 2, high * 2] : [low / 1.15, high * 1.15];
   const margin = (high - low || Math.abs(high) || 1) * 0.06;
   return [low - margin, high + margin];
 }
@@ -99,7 +99,8 @@ export class Chart {
     const runs = this.view.shownRuns();
     this.sets = runs.map((run, i) => ({ run, i, lines: this.describe.lines(run).slice(0, i ? 1 : 6) }));
     const all = this.sets.flatMap(({ lines }) => lines.flatMap((line) => [...line.y, ...(line.low ?? []), ...(line.high ?? [])]));
-    const y = this.yScale(all, height);
+    const sure = this.sets.flatMap(({ lines }) => lines.flatMap((line) => (line.low ? line.y.filter((_, n) => line.low[n] > 0 || line.high[n] < 0) : [])));
+    const y = this.yScale(all, sure.filter(Number.isFinite), height);
     this.x = this.view.xScale(LEFT, width - RIGHT);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const marks = draw("g");
@@ -113,13 +114,17 @@ export class Chart {
     const defs = draw("clipPath", { id: clip });
     defs.append(draw("rect", { x: LEFT, y: TOP - 2, width: Math.max(0, width - LEFT - RIGHT), height: Math.max(0, height - TOP - BOTTOM + 4) }));
     this.svg.replaceChildren(defs, marks, inside, this.cursor, this.dots);
+    if (runs[0] && !all.some(Number.isFinite)) {
+      this.svg.append(draw("text", { class: "nothing", x: (LEFT + width) / 2, y: height / 2, "text-anchor": "middle" }, this.describe.nothing ?? "nothing is known yet"));
+    }
     this.y = y;
     this.moveCursor();
   }
 
-  yScale(all, height) {
-    const { log, robust, include, fixed } = this.describe;
-    const [low, high] = fixed ?? range(all, { log, robust, include });
+  yScale(all, sure, height) {
+    const { log, robust, include = [] } = this.describe;
+    const ends = sure.length ? sure.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [sure[0], sure[0]]) : [];
+    const [low, high] = range(all, { log, robust, include: [...include, ...ends] });
     const to = log ? Math.log10 : (value) => value, a = to(low), b = to(high);
     const scale = (value) => height - BOTTOM - ((to(value) - a) / (b - a)) * (height - TOP - BOTTOM);
     return Object.assign(scale, { low, high, ticks: log ? logTicks(low, high) : ticks(low, high, Math.max(2, height / 38)) });
@@ -132,7 +137,8 @@ export class Chart {
         draw("text", { class: "tick", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, shown(value)));
     }
     for (const value of this.x.ticks(width)) {
-      group.append(draw("text", { class: "tick", x: this.x(value), y: height - 6, "text-anchor": "middle" }, shown(value)));
+      const anchor = this.x(value) > width - RIGHT - 18 ? "end" : "middle";
+      group.append(draw("text", { class: "tick", x: this.x(value) + (anchor === "end" ? RIGHT - 2 : 0), y: height - 6, "text-anchor": anchor }, shown(value)));
     }
     for (const { at, label } of this.describe.references?.(this.view.primary()) ?? []) {
       if (!(at >= y.low && at <= y.high)) continue;
@@ -152,6 +158,12 @@ export class Chart {
       if (end - x > 6.2 * word.length + 6) {
         group.append(draw("text", { class: "word", x: x + 4, y: STRIP - 3.5 }, word));
       }
+    }
+    for (const event of run.events) {
+      if (event.kind !== "rate") continue;
+      const x = this.view.xOf(run, event.step, this.x);
+      group.append(draw("line", { class: "jump", x1: x, x2: x, y1: STRIP, y2: height - BOTTOM }),
+        draw("text", { class: "tick", x: x + 3, y: height - BOTTOM - 4 }, factor(event)));
     }
     for (const [from, to, event] of run.alertSpans()) {
       const x = this.view.xOf(run, from, this.x), end = Math.max(x + 2, this.view.xOf(run, to, this.x));
@@ -178,8 +190,10 @@ export class Chart {
           }
           piece = [];
         };
+        const bottom = this.describe.log ? y.low / 10 : NaN; // a lower end that the noise hides
         steps.forEach((step, n) => {
-          if (usable(line.low[n]) && usable(line.high[n])) piece.push([place(step).toFixed(1), line.low[n], line.high[n]]);
+          const low = usable(line.low[n]) ? line.low[n] : bottom;
+          if (usable(low) && usable(line.high[n])) piece.push([place(step).toFixed(1), low, line.high[n]]);
           else close();
         });
         close();
@@ -231,6 +245,12 @@ function last(steps, step) {
 }
 
 const GOOD = ["separating"], DONE = ["separated", "converged"], SLOW = ["stalled", "critical"], BAD = ["losing", "not separating"];
+
+// How the learning rate jumped.
+function factor(event) {
+  const times = Number(event.factor);
+  return times >= 1 ? `rate × ${shown(times)}` : `rate ÷ ${shown(1 / times)}`;
+}
 
 export function verdictClass(word) {
   if (GOOD.includes(word)) return "good";
