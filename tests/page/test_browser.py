@@ -233,7 +233,9 @@ def test_the_matrix_tells_what_the_record_says(tab):
 
 def test_choices_of_the_classes_view(tab):
     def select(label, value):
-        script = """const s = [...document.querySelectorAll('.choices label')].find((n) => n.firstChild.textContent.trim() === arguments[0]).querySelector('select');
+        script = """
+          const labels = [...document.querySelectorAll('.choices label')];
+          const s = labels.find((n) => n.firstChild.textContent.trim() === arguments[0]).querySelector('select');
           s.value = arguments[1]; s.dispatchEvent(new Event('change'));"""
         tab.execute_script(script, label, value)
 

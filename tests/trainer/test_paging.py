@@ -81,6 +81,32 @@ def test_callbacks_of_one_trainer_have_files_of_their_own(tmp_path):
     assert names == {"le_callback-first.separability.jsonl", "le_callback-a_b.separability.jsonl"}
 
 
+def test_a_jump_of_the_learning_rate_is_told(tmp_path):
+    class Jumping(Classifier):
+        def on_train_batch_start(self, batch, batch_idx):
+            if self.global_step == 12:
+                self.optimizers().param_groups[0]["lr"] *= 10
+
+    trainer(callback(), logger=TensorBoardLogger(tmp_path), max_epochs=4).fit(Jumping(lr=0.001), loader())
+    data = read_run(next(tmp_path.rglob(NAME)))
+    (jump,) = (event for event in data.events if event["kind"] == "rate")
+    assert (jump["step"], jump["factor"]) == (15, pytest.approx(10))
+    assert [row["step"] for row in data.rows if "jump" in row] == list(range(15, 50, 5))
+    assert data.rows[-1]["todo"][0] == "jump"
+
+
+def test_a_long_run_ends_with_its_last_row_and_frame(tmp_path, monkeypatch):
+    monkeypatch.setattr("le_callback.page.datafile.MOST_ROWS", 16)
+    monkeypatch.setattr("le_callback.page.datafile.MOST_FRAMES", 16)
+    trainer(callback(), logger=TensorBoardLogger(tmp_path), max_epochs=16, log_every_n_steps=2).fit(
+        Classifier(), loader()
+    )
+    data = read_run(next(tmp_path.rglob(NAME)))
+    for lines in (data.rows, data.frames):
+        assert lines[-1]["step"] == 192
+        assert len(lines) <= 17
+
+
 @pytest.mark.parametrize("arguments", [{"page": False}, {}])
 def test_nothing_is_written_where_nobody_keeps_it(tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)

@@ -322,7 +322,7 @@ export class View {
     const todo = alerts.length ? alerts.map((alert) => text(alert.advice)).join(" ") : advice;
     const missing = row.missing > 0 ? `${shown(row.missing)} classes without samples. ` : "";
     const cell = (question, answer, detail, style = "") => make("div", {}, make("dt", {}, question),
-      make("dd", { className: style }, answer), make("dd", { className: "detail", title: detail }, detail));
+      make("dd", { className: style, title: answer }, answer), make("dd", { className: "detail", title: detail }, detail));
     this.answers.replaceChildren(
       cell("Is it separating?", word || "not known yet", why, `answer ${verdictClass(word)}`),
       cell("How fast?", ...split(text(row.rate) || "not known yet")),

@@ -154,7 +154,7 @@ export class Chart {
       const box = draw("rect", { class: `verdict ${verdictClass(word)}`, x, y: 0, width: end - x, height: STRIP });
       box.append(draw("title", {}, `${word}, steps ${shown(from, 9)} to ${shown(to, 9)}`));
       group.append(box);
-      if (from) group.append(draw("line", { class: "change", x1: x, x2: x, y1: 0, y2: height - BOTTOM }));
+      if (from && end - x > 12) group.append(draw("line", { class: "change", x1: x, x2: x, y1: 0, y2: height - BOTTOM }));
       if (end - x > 6.2 * word.length + 6) {
         group.append(draw("text", { class: "word", x: x + 4, y: STRIP - 3.5 }, word));
       }
