@@ -88,11 +88,33 @@ def verdict_of(record: WindowRecord) -> tuple[str, str, list[str]]:
     regime = record.regime
     if regime is None:
         return "", rate_in_words(record.primary.gamma, record.time_unit), []
-    texts = {f.name: getattr(regime, f.name) for f in fields(regime) if isinstance(getattr(regime, f.name), str)}
-    name = texts.pop("status", "") or texts.pop("name", "")
-    texts.pop("name", None)
-    rate = texts.pop("rate", "") or rate_in_words(record.primary.gamma, record.time_unit)
-    return name, rate, [text for text in texts.values() if text]
+    found = {f.name: getattr(regime, f.name) for f in fields(regime)}
+    name, rate = found.pop("name"), found.pop("rate", None)
+    if isinstance(rate, Estimate):
+        rate = pairs_in_words(rate, record.time_unit)
+    sentences = [text for text in found.values() if isinstance(text, str) and " " in text]
+    return str(name), rate or rate_in_words(record.primary.gamma, record.time_unit), sentences
+
+
+def pairs_in_words(rate: Estimate, unit: str) -> str:
+    """How fast the worst pairs move apart.
+
+    Args:
+        rate: growth of their D per 1,000 steps; per unit of time where that is not the step.
+        unit: of time, in the singular.
+
+    >>> pairs_in_words(Estimate(0.5, 0.4, 0.6), "step"), pairs_in_words(Estimate(-2.0, -3.0, -1.0), "epoch")
+    ('worst pairs gain 0.5 D per 1,000 steps (0.4 to 0.6)', 'worst pairs lose 2 D per epoch (1 to 3)')
+    """
+    value, low, high = rate.value, rate.low, rate.high
+    if math.isnan(value):
+        return ""
+    per = "1,000 steps" if unit == "step" else unit
+    if low <= 0 <= high:
+        return f"worst pairs: no clear change (D {low:+.2g} to {high:+.2g} per {per})".replace("-", "−")
+    low, high = (-high, -low) if value < 0 else (low, high)
+    verb = "lose" if value < 0 else "gain"
+    return f"worst pairs {verb} {abs(value):.2g} D per {per} ({low:.2g} to {high:.2g})"
 
 
 def median_pair(pairs: Array) -> float:

@@ -112,17 +112,29 @@ def test_rates_in_words(estimate, expected):
     assert rate_in_words(estimate, "step") == expected
 
 
-def test_verdicts_of_any_shape_are_told_as_they_are():
+@pytest.mark.parametrize(
+    ("rate", "told"),
+    [
+        ("0.5 D a day", "0.5 D a day"),
+        (Estimate(0.5, 0.4, 0.6), "worst pairs gain 0.5 D per 1,000 steps (0.4 to 0.6)"),
+        (Estimate(0.1, -0.4, 0.6), "worst pairs: no clear change (D −0.4 to +0.6 per 1,000 steps)"),
+        (Estimate.unknown(), None),
+    ],
+)
+def test_verdicts_of_any_shape_are_told_as_they_are(rate, told):
     @dataclass
     class Later:
-        status: str = "stalled"
-        rate: str = "the gap grows 0.1% per step"
-        reason: str = "because"
+        rate: object
+        name: str = "stalled"
+        reason: str = "because of that"
+        side: str = "slower"
         theorem: str = "γ decays like 1/t"
         number: float = 0.3
 
-    found = replace(record(), regime=Later())
-    assert verdict_of(found) == ("stalled", "the gap grows 0.1% per step", ["because", "γ decays like 1/t"])
+    found = replace(record(), regime=Later(rate))
+    name, words, why = verdict_of(found)
+    assert (name, why) == ("stalled", ["because of that", "γ decays like 1/t"])
+    assert words == (told or rate_in_words(found.primary.gamma, "step"))
     assert verdict_of(replace(found, regime=None))[0] == ""
 
 
