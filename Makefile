@@ -2,7 +2,7 @@
 # make test   run the tests with two workers
 # make check  lint, types and which rooms may import which
 # make tables   write the tables in README.md, docs/tags.md and docs/kinds.md
-# make screenshots   the pictures of the tab in the README, from the demo's run; needs chromium and chromedriver
+# make screenshots   the picture of the tab in the README, from the demo's run; needs chromium and chromedriver
 # make package   build the package, check it, and fit in an environment that has nothing else
 # make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.regime.*' for one file
 # make overhead   own cost beside bare kernels

@@ -129,15 +129,16 @@ def standing(run: RunData, row: Line) -> list[Line]:
 
 def _keys(row: Line) -> list[str]:
     keys = row.get("todo")
-    return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else [""]
+    found = keys if isinstance(keys, list) else [row.get("verdict")]
+    return [key for key in found if isinstance(key, str)]
 
 
 def _advice(run: RunData, row: Line) -> str:
     told, jump = run.head.get("advice"), row.get("jump")
     texts = told if isinstance(told, dict) else ADVICE
     filled = {"pair": _pair(run, row).rpartition(",")[0], "step": "", "factor": ""}
-    if isinstance(jump, list) and len(jump) == 2:
-        filled |= {"step": str(jump[0]), "factor": str(jump[1])}
+    if isinstance(jump, list) and len(jump) == 2 and all(isinstance(n, (int, float)) for n in jump):
+        filled |= {"step": f"{jump[0]:,}", "factor": f"{jump[1]:.3g}"}
     sentences = " ".join(str(texts.get(key, "")) for key in _keys(row))
     return re.sub(r"{(pair|step|factor)}", lambda found: filled[found.group(1)], sentences)
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from le_callback.page.advice import ADVICE
 from le_callback.records import WindowRecord
-from le_callback.report.tags import GROUPS, scalars
-from le_callback.values import Array, Estimate, Tag
+from le_callback.report.tags import find_tag, scalars
+from le_callback.values import Array, Estimate
 
 MOST_MATRIX_CLASSES = 100  # of more, the worst pairs alone are kept
 _MOST_FOR_MEDIAN = 128
@@ -31,24 +31,11 @@ def about_columns(columns: Sequence[str]) -> dict[str, list[str]]:
     >>> about_columns(["etf/logits/angle_deviation_deg", "other"])["etf/logits/angle_deviation_deg"][1]
     '°'
     """
-    tags = [tag for group in GROUPS for tag in group.tags]
     found = {}
     for column in columns:
-        name = column.removesuffix("_low").removesuffix("_high")
-        for tag in tags:
-            if _is_of(name, tag):
-                found[column] = [tag.label, tag.unit, tag.meaning, tag.look_for, tag.chart]
-                break
+        if (tag := find_tag(column)) is not None:
+            found[column] = [tag.label, tag.unit, tag.meaning, tag.look_for, tag.chart]
     return found
-
-
-def _is_of(name: str, tag: Tag) -> bool:
-    """Whether a full name is one of a tag, with whatever stands for model, source or rule."""
-    before, _, rest = tag.name.partition("{")
-    after = rest.partition("}")[2]
-    if not rest:
-        return name == tag.name
-    return name.startswith(before) and (name.endswith(after) or f"{after}_per_" in name) and len(name) > len(before)
 
 
 def row_of(record: WindowRecord, values: Mapping[str, float], since: int | None) -> dict[str, Any]:
@@ -111,7 +98,7 @@ def pairs_in_words(rate: Estimate, unit: str) -> str:
         return ""
     per = "1,000 steps" if unit == "step" else unit
     if low <= 0 <= high:
-        return f"worst pairs: no clear change (D {low:+.2g} to {high:+.2g} per {per})".replace("-", "−")
+        return f"no clear change; D of the worst pairs: {low:+.2g} to {high:+.2g} per {per}".replace("-", "−")
     low, high = (-high, -low) if value < 0 else (low, high)
     verb = "lose" if value < 0 else "gain"
     return f"worst pairs {verb} {abs(value):.2g} D per {per} ({low:.2g} to {high:.2g})"

@@ -1,4 +1,4 @@
-"""Pictures of the tab in TensorBoard, light and dark, and how long it took to draw.
+"""A picture of the tab in TensorBoard, ``tab.png``, and how long it took to draw.
 
 python tests/page/screenshots.py LOGDIR [FOLDER]
 """
@@ -15,13 +15,12 @@ def main(logdir, folder="."):
     if told := missing():
         sys.exit(told)
     with tensorboard(logdir) as address, chromium() as driver:
-        for dark, name in ((False, "tab.png"), (True, "tab_dark.png")):
-            began = open_tab(driver, address, dark)
-            until(lambda: drawn(driver))
-            seconds = time.monotonic() - began
-            driver.switch_to.default_content()
-            driver.save_screenshot(str(Path(folder) / name))
-            print(f"{name}: drawn {seconds:.1f} s after the page was asked for")
+        began = open_tab(driver, address)
+        until(lambda: drawn(driver))
+        seconds = time.monotonic() - began
+        driver.switch_to.default_content()
+        driver.save_screenshot(str(Path(folder) / "tab.png"))
+        print(f"drawn {seconds:.1f} s after the page was asked for")
         print(f"console errors: {complaints(driver) or 'none'}; hosts asked: {', '.join(sorted(hosts(driver)))}")
 
 

@@ -117,7 +117,7 @@ def test_rates_in_words(estimate, expected):
     [
         ("0.5 D a day", "0.5 D a day"),
         (Estimate(0.5, 0.4, 0.6), "worst pairs gain 0.5 D per 1,000 steps (0.4 to 0.6)"),
-        (Estimate(0.1, -0.4, 0.6), "worst pairs: no clear change (D −0.4 to +0.6 per 1,000 steps)"),
+        (Estimate(0.1, -0.4, 0.6), "no clear change; D of the worst pairs: −0.4 to +0.6 per 1,000 steps"),
         (Estimate.unknown(), None),
     ],
 )

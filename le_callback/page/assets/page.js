@@ -37,7 +37,7 @@ const CHARTS = [
     references: () => [{ at: 2, label: "overlap below 2" }],
     note: "Distance of two classes over their width, on samples that did not choose the direction.",
     healthy: "both rise above 4.", trouble: "the worst pair stays below 2: its classes overlap." },
-  { title: "Distance from the ideal shape", unit: "degrees from a simplex ETF", include: [0],
+  { title: "Distance from the ideal shape", unit: "degrees from a simplex ETF", include: [0, 10],
     lines: (run) => ["logits", "features"].map((layer) => ({ name: layer, y: run.column(ETF.replace("{}", layer)) })),
     note: "How unequal the angles between class means are.",
     healthy: "falls towards 0 late in training.", trouble: "rises again: some classes move together." },
@@ -316,10 +316,10 @@ export class View {
     const word = text(row.verdict, 60), worst = run.worst(row), alerts = run.standing(row);
     const since = Number.isSafeInteger(row.since) ? row.since : null, why = Array.isArray(row.why) ? row.why.map((line) => text(line)).join(" · ") : "";
     const D = worst ? number(worst[2]) : NaN;
-    const keys = Array.isArray(row.todo) ? row.todo.filter((key) => typeof key === "string") : [""];
+    const keys = Array.isArray(row.todo) ? row.todo.filter((key) => typeof key === "string") : [word];
     const filled = { pair: worst ? worst.slice(0, 2).map((k) => run.className(k)).join(" / ") : "", step: shown(number(row.jump?.[0]), 12), factor: shown(number(row.jump?.[1])) };
     const advice = keys.map((key) => text(run.head.advice[key])).join(" ").replace(/{(pair|step|factor)}/g, (_, name) => filled[name]);
-    const todo = alerts.length ? alerts.map((alert) => text(alert.advice)).join(" ") : advice;
+    const todo = alerts.length ? alerts.map((alert) => text(alert.advice)).join(" ") : advice || "–";
     const missing = row.missing > 0 ? `${shown(row.missing)} classes without samples. ` : "";
     const cell = (question, answer, detail, style = "") => make("div", {}, make("dt", {}, question),
       make("dd", { className: style, title: answer }, answer), make("dd", { className: "detail", title: detail }, detail));
