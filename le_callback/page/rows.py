@@ -161,7 +161,9 @@ def rate_in_words(gamma: Estimate, unit: str) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.2g}%".replace("-", "−").replace("e−0", "e−")
+    percent = 100 * value
+    text = f"{percent:,.0f}" if abs(percent) >= 100 else f"{percent:.2g}".replace("e-0", "e-")
+    return f"{text}%".replace("-", "−")
 
 
 def frame_of(record: WindowRecord) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def folder_of(logger: Any) -> Path | None:
     if not isinstance(save, (str, Path)) or not str(save) or version is None:
         return None
     parts = [str(part) for part in (name, version) if part not in (None, "")]
-    return _local(Path(str(save).removeprefix("file:"), *(re.sub(r"[^\w.+-]", "_", part) for part in parts)))
+    root = _local(str(save).removeprefix("file:"))
+    return None if root is None else root.joinpath(*(re.sub(r"[^\w.+-]", "_", part) for part in parts))
 
 
 def _local(folder: str | Path) -> Path | None:

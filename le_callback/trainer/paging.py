@@ -93,8 +93,11 @@ class Paging(NoPaging):
             self._notices.tell("the data of the page cannot be written any more", f"{type(error).__name__}: {error}")
 
     def _folders(self, trainer: Trainer) -> list[Path]:
-        real = [logger for logger in trainer.loggers if not isinstance(logger, DummyLogger)]
-        folders = [folder for logger in real if (folder := folder_of(logger)) is not None]
+        folders = []
+        for logger in trainer.loggers:
+            with self._notices.surviving(f"the folder of the logger {type(logger).__name__} is not known"):
+                folder = None if isinstance(logger, DummyLogger) else folder_of(logger)
+                folders += [] if folder is None else [folder]
         if self._arguments.report and not folders and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             folders = [Path(trainer.default_root_dir)]
         return folders

@@ -105,6 +105,7 @@ def test_every_column_is_explained():
         (Estimate(1e-6, 9e-7, 2e-6), "gap grows 0.0001% a step (9e−5% to 0.0002%); doubles in 693,147 steps"),
         (Estimate(0.01, -0.01, 0.03), "no clear growth: −1% to 3% a step"),
         (Estimate(0.01, float("nan"), float("nan")), "gap grows 1% a step (interval not known); doubles in 69 steps"),
+        (Estimate(1.5, -6.5, 10.0), "no clear growth: −650% to 1,000% a step"),
         (Estimate.unknown(), "not known yet"),
     ],
 )

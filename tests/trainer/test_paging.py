@@ -3,6 +3,8 @@
 import json
 import math
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from trainings import Classifier, MemoryLogger, loader, trainer
 from le_callback import DiagnosticWarning, LECallback
 from le_callback.alerts import Alert
 from le_callback.page.reading import read_run
+from le_callback.page.writer import folder_of
 
 NAME = "le_callback.separability.jsonl"
 
@@ -79,6 +82,34 @@ def test_callbacks_of_one_trainer_have_files_of_their_own(tmp_path):
     trainer(callbacks=callbacks, logger=TensorBoardLogger(tmp_path)).fit(Classifier(), loader())
     names = {path.name for path in tmp_path.rglob("*.jsonl")}
     assert names == {"le_callback-first.separability.jsonl", "le_callback-a_b.separability.jsonl"}
+
+
+@pytest.mark.filterwarnings("ignore:LECallback. the folder of the logger Broken is not known")
+def test_a_logger_that_fails_harms_no_other(tmp_path):
+    class Broken(MemoryLogger):
+        @property
+        def log_dir(self):
+            raise RuntimeError("not connected")
+
+    trainer(callback(), logger=[Broken(), TensorBoardLogger(tmp_path)]).fit(Classifier(), loader())
+    assert len(read_run(next(tmp_path.rglob(NAME))).rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({"log_dir": "a/b"}, "a/b"),
+        ({"log_dir": None, "save_dir": "mlruns", "name": "0", "version": "ab12"}, "mlruns/0/ab12"),
+        ({"save_dir": "file:mlruns", "name": "my run/../x", "version": 3}, "mlruns/my_run_.._x/3"),
+        ({"save_dir": ".", "name": "project", "version": None}, None),
+        ({"save_dir": "s3://bucket", "name": "project", "version": "1"}, None),
+        ({"log_dir": "gs://bucket/run"}, None),
+        ({}, None),
+    ],
+)
+def test_folders_of_loggers(attributes, expected):
+    found = folder_of(SimpleNamespace(**attributes))
+    assert found == (None if expected is None else Path(expected))
 
 
 def test_a_jump_of_the_learning_rate_is_told(tmp_path):

@@ -33,7 +33,7 @@ const CHARTS = [
     lines: (run) => [{ name: "γ", y: run.column(GAMMA), low: run.lowHigh(GAMMA, "low"), high: run.lowHigh(GAMMA, "high") }],
     note: "Rate at which the gap grows, with its interval.",
     healthy: "above 0 while the gap grows, then towards 0.", trouble: "at or below 0 before the classes are apart." },
-  { title: "Held-out separability, D", unit: "deviations", include: [0, 4], lines: separabilityLines,
+  { title: "Held-out separability, D", unit: "deviations", robust: true, include: [0, 4], lines: separabilityLines,
     references: () => [{ at: 2, label: "overlap below 2" }],
     note: "Distance of two classes over their width, on samples that did not choose the direction.",
     healthy: "both rise above 4.", trouble: "the worst pair stays below 2: its classes overlap." },
@@ -86,7 +86,7 @@ export class View {
     this.matrix = new Matrix(this);
     this.clouds = new Clouds(this);
     this.table = make("div");
-    this.history = new Chart({ title: "History of a pair", unit: "D in deviations", include: [0, 2], note: "How far the two classes are apart over their width.",
+    this.history = new Chart({ title: "History of a pair", unit: "D in deviations", include: [0, 2], robust: true, note: "How far the two classes are apart over their width.",
       healthy: "rises above 4.", trouble: "stays below 2, where they overlap, or falls.", references: () => [{ at: 2, label: "overlap" }],
       lines: (run) => (this.pair ? ["logits", "features"].map((layer) => {
         const [steps, y] = run.pairHistory(this.pair, layer, "D");
@@ -320,7 +320,7 @@ export class View {
     const filled = { pair: worst ? worst.slice(0, 2).map((k) => run.className(k)).join(" / ") : "", step: shown(number(row.jump?.[0]), 12), factor: shown(number(row.jump?.[1])) };
     const advice = keys.map((key) => text(run.head.advice[key])).join(" ").replace(/{(pair|step|factor)}/g, (_, name) => filled[name]);
     const todo = alerts.length ? alerts.map((alert) => text(alert.advice)).join(" ") : advice || "–";
-    const missing = row.missing > 0 ? `${shown(row.missing)} classes without samples. ` : "";
+    const missing = row.missing > 0 ? `${shown(row.missing)} ${row.missing === 1 ? "class" : "classes"} without samples. ` : "";
     const cell = (question, answer, detail, style = "") => make("div", {}, make("dt", {}, question),
       make("dd", { className: style, title: answer }, answer), make("dd", { className: "detail", title: detail }, detail));
     this.answers.replaceChildren(
