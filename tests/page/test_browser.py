@@ -43,9 +43,16 @@ def address(logdir):
         yield found
 
 
+def forget(driver):
+    """Leave the page of the test before, and what it said and asked for."""
+    driver.switch_to.default_content()
+    driver.get("about:blank")
+    complaints(driver), hosts(driver)
+
+
 @pytest.fixture
 def tab(browser, address):
-    complaints(browser), hosts(browser)
+    forget(browser)
     open_tab(browser, address)
     choose(browser, "mixed")
     until(lambda: drawn(browser))
@@ -58,12 +65,11 @@ def tab(browser, address):
 @pytest.fixture
 def report(browser, tmp_path):
     """A function that opens a report of runs."""
-    complaints(browser), hosts(browser)
+    forget(browser)
 
     def opened(*folders):
         target = tmp_path / "report.html"
         write_report([folder / "le_callback.separability.jsonl" for folder in folders], target)
-        browser.switch_to.default_content()
         browser.get(target.as_uri())
         until(lambda: drawn(browser))
         return browser
