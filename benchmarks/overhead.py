@@ -187,7 +187,7 @@ def host_reads(K: int, p: int, B: int, device: str, steps: int = 200) -> int:
 
 def state_bytes(window: ClassWindow) -> int:
     """Bytes of every tensor that the window holds, storages counted once."""
-    held: list[Tensor] = [window._labels, window._ever_seen, *window._rows.values()]
+    held: list[Tensor] = [window.ring.labels, window._ever_seen, *window.ring.rows.values()]
     for moments in window.moments.values():
         held += vars(moments).values()
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in held}.values())
