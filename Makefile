@@ -2,6 +2,7 @@
 # make test   run the tests with two workers
 # make check  lint, types and which rooms may import which
 # make tables   write the tables in README.md, docs/tags.md and docs/kinds.md
+# make screenshots   the picture of the tab in the README, from the demo's run; needs chromium and chromedriver
 # make package   build the package, check it, and fit in an environment that has nothing else
 # make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.regime.*' for one file
 # make overhead   own cost beside bare kernels
@@ -15,7 +16,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test check tables package mutants format clean
+.PHONY: demo test check tables screenshots package mutants format clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -38,6 +39,11 @@ check: .venv/ready
 tables: .venv/ready
 	$(BIN)/python -m le_callback.report.reference README.md docs/tags.md
 	$(BIN)/python tests/kinds/page.py docs/kinds.md
+
+RUN ?= runs
+screenshots: .venv/ready
+	test -d $(RUN) || $(BIN)/python examples/demo.py --logdir $(RUN)
+	$(BIN)/python tests/page/screenshots.py $(RUN) docs
 
 # With what the package requires and no more: neither the extras nor the checkout can be imported there.
 package: .venv/ready

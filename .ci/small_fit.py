@@ -7,6 +7,7 @@ is the one imported.
 """
 
 import sys
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +19,18 @@ from torch.utils.data import DataLoader, TensorDataset
 import le_callback
 from le_callback import LECallback
 
-DEVELOPMENT = ("pytest", "hypothesis", "sklearn", "ruff", "mypy", "jsonargparse", "apprise", "importlinter", "mutmut")
+DEVELOPMENT = (
+    "pytest",
+    "hypothesis",
+    "sklearn",
+    "ruff",
+    "mypy",
+    "jsonargparse",
+    "apprise",
+    "importlinter",
+    "mutmut",
+    "selenium",
+)
 
 
 class Classifier(LightningModule):
@@ -63,6 +75,8 @@ def main() -> None:
     assert record.samples == 40, record.samples
     accuracy = trainer.callback_metrics["separation/features/nearest_mean_accuracy"]
     assert 0.5 < accuracy <= 1, accuracy
+    (tab,) = (entry.load() for entry in entry_points(group="tensorboard_plugins") if entry.name == "le_callback")
+    assert {"/index.js", "/page.js", "/style.css", "/data"} <= tab(None).get_plugin_apps().keys()
     print(f"le_callback {le_callback.__version__} fits with only what it requires")
 
 

@@ -90,6 +90,9 @@ class LECallback(AnyCallback):
         reset_compiler: whether to discard what ``torch.compile`` has compiled when the training starts. Needed if the
             compiled model was run before: its code does not call a hook that is registered later.
         figures: whether to draw heatmaps, on windows 1, 4, 16, 64, … and the last.
+        page: whether to write, into the folder of each logger that has one, the data of the tab "Separability" in
+            TensorBoard and of ``python -m le_callback report``: at most a few megabytes, however long the run.
+        report: whether to write that page as one HTML file at the end, too. Needs ``page``.
         progress_bar: whether to show γ in the progress bar.
         summary: whether to print a table at the end.
 
@@ -129,6 +132,8 @@ class LECallback(AnyCallback):
         tags: Level = "essential",
         reset_compiler: bool = False,
         figures: bool = True,
+        page: bool = True,
+        report: bool = False,
         progress_bar: bool = True,
         summary: bool = True,
     ) -> None:
@@ -155,6 +160,8 @@ class LECallback(AnyCallback):
             tags=tags,
             reset_compiler=reset_compiler,
             figures=figures,
+            page=page,
+            report=report,
             progress_bar=progress_bar,
             summary=summary,
         )

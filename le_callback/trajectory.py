@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from le_callback.forecast.bands import Forecast, forecast
 from le_callback.recorder import SourceTrajectory
 from le_callback.similarity import IModel, LEModel, LModel
 from le_callback.values import Source
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _FORMAT = 1
 _CENTRED = ("times", "A", "B", "alpha", "beta", "gamma", "alpha_interval", "beta_interval", "gamma_interval")
@@ -98,6 +101,49 @@ class Trajectory:
                     found[f"{model.name}_{source}"] = self.estimate(source, model)
         return found
 
+    def plot(
+        self, what: str = "gap", source: str = "logits", model: LEModel | str = "I", ax: Axes | None = None
+    ) -> Axes:
+        """Draw the run, for a paper or a notebook, as ``plot`` of a torchmetrics metric does.
+
+        Args:
+            what: ``"gap"``: distance of two class means, root mean square over pairs, with a band from the nearest to
+                the farthest pair; or ``"alpha"``, ``"beta"`` or ``"gamma"``: the coefficient with its interval.
+            source: as in ``sources``.
+            model: similarity model of the coefficient.
+            ax: to draw into; new ones if left out.
+
+        Returns:
+            The axes; their figure is ``ax.figure``.
+
+        Raises:
+            ValueError: if there is no such quantity or source, or as ``estimate``.
+
+        >>> means = np.arange(1.0, 9.0, dtype=np.float32)[:, None, None] * np.eye(2, dtype=np.float32)
+        >>> ones = np.ones((8, 2), dtype=np.float32)
+        >>> logits = SourceTrajectory(np.arange(8.0), means, 0 * ones, ones)
+        >>> Trajectory({"logits": logits}, "step", ("cat", "dog")).plot("gap").get_ylabel()
+        'distance of class means, logits'
+        """
+        known = ("gap", "alpha", "beta", "gamma")
+        require(what in known, "what", what, f"one of {', '.join(known)}")
+        curve = _gaps(self._source(source)) if what == "gap" else _coefficient(self.estimate(source, model), what)
+        times, middle, low, high = curve
+        if ax is None:
+            from matplotlib.figure import Figure
+
+            ax = Figure(figsize=(5, 3.2), layout="constrained").subplots()
+        ax.plot(times, middle)
+        ax.fill_between(times, low, high, alpha=0.2, linewidth=0)
+        ax.set_xlabel(f"time, {self.time_unit}s")
+        if what == "gap":
+            ax.set_yscale("log")
+            ax.set_ylabel(f"distance of class means, {source}")
+        else:
+            ax.axhline(0, color="0.5", linewidth=0.8)
+            ax.set_ylabel(f"{ {'alpha': 'α', 'beta': 'β', 'gamma': 'γ'}[what] } per {self.time_unit}, {source}")
+        return ax
+
     def _source(self, name: str) -> SourceTrajectory:
         require(name in self.sources, "source", name, f"one of {', '.join(self.sources) or 'none'}")
         return self.sources[name]
@@ -141,6 +187,25 @@ class Trajectory:
             return _assembled(about, arrays)
         except _InconsistentError as error:
             raise ValueError(f"The trajectory {path} cannot be used: {error}.") from None
+
+
+def _gaps(source: SourceTrajectory) -> tuple[NDArray[Any], ...]:
+    """Times, and the root mean square, smallest and largest distance of two class means (T,); NaN without two."""
+    K = source.means.shape[1]
+    rows, columns = np.triu_indices(K, 1)
+    found = []
+    for means in source.means.astype(np.float64):
+        squares = (means**2).sum(1)
+        pairs = (squares[:, None] + squares - 2 * means @ means.T)[rows, columns].clip(min=0)
+        known = pairs[~np.isnan(pairs)]
+        found.append((known.mean(), known.min(), known.max()) if len(known) else (np.nan,) * 3)
+    return source.times, *np.sqrt(found).T
+
+
+def _coefficient(coefficients: LECoefficients, name: str) -> tuple[NDArray[Any], ...]:
+    """Times, a coefficient and the ends of its interval (T,)."""
+    interval = getattr(coefficients, f"{name}_interval")
+    return coefficients.times, getattr(coefficients, name), interval[:, 0], interval[:, 1]
 
 
 class _InconsistentError(Exception):

@@ -5,6 +5,7 @@ says what it is given, ``geometry`` holds what several share.
 """
 
 from le_callback.measures import (
+    class_clouds,
     discriminability,
     effective_training,
     head_margin,
@@ -14,6 +15,7 @@ from le_callback.measures import (
     spread,
 )
 from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.class_clouds import ClassClouds
 from le_callback.measures.discriminability import (
     Discriminability,
     held_out_discriminability,
@@ -35,11 +37,13 @@ MEASURES: tuple[Measure, ...] = (
     spread.MEASURE,
     head_margin.MEASURE,
     effective_training.MEASURE,
+    class_clouds.MEASURE,
 )
 """All measures, in the order in which they are taken and told."""
 
 __all__ = [
     "MEASURES",
+    "ClassClouds",
     "Discriminability",
     "EffectiveTraining",
     "EtfAngles",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from le_callback.records import WindowRecord
 from le_callback.report.fan_chart import fan_chart
 from le_callback.report.heatmaps import cosine_figure, matrix_figure
 from le_callback.report.running_forecast import RunningForecast, primary_source
-from le_callback.report.tags import Level, scalars
+from le_callback.report.tags import Level, find_tag, scalars
 from le_callback.report.terminal import spelled, terminal_encoding
 from le_callback.report.writers import Audience
 from le_callback.trajectory import Trajectory
@@ -38,7 +38,8 @@ class Publisher:
         self, notices: Notices, name: str | None = None, level: Level = "essential", progress_bar: bool = True
     ) -> None:
         self.prefix = f"{name}/" if name else ""
-        self._audience = Audience(notices)
+        self._audience = Audience(notices, self._meaning)
+        self._laid_out = False
         self._symbol = spelled(f"γ {name}" if name else "γ", terminal_encoding())
         self._level = level
         self._progress_bar = progress_bar
@@ -103,7 +104,17 @@ class Publisher:
     def scalars(self, trainer: Trainer, record: WindowRecord) -> None:
         """Give the scalars of the level to all loggers."""
         step = trainer.fit_loop.epoch_loop._batches_that_stepped
-        self._audience.scalars(trainer.loggers, self._named(record, self._level), step)
+        named = self._named(record, self._level)
+        self._audience.scalars(trainer.loggers, named, step)
+        if not self._laid_out:
+            self._laid_out = True
+            title = self.prefix.rstrip("/") or "separability"
+            self._audience.layout(trainer.loggers, {title: _charts(named, self.prefix)})
+
+    def _meaning(self, tag: str) -> str:
+        """What TensorBoard tells beside a tag."""
+        found = find_tag(tag.removeprefix(self.prefix))
+        return "" if found is None else f"{found.meaning} Look for: {found.look_for}."
 
     def has_viewers(self, trainer: Trainer) -> bool:
         """Whether a logger could show a figure or a text."""
@@ -145,3 +156,12 @@ class Publisher:
                 draw = partial(fan_chart, forecast, truth)
                 self._audience.figure(trainer.loggers, f"{self.prefix}{tag}", draw, step)
         self.text(trainer, "separation/forecast", running.sentence(), step)
+
+
+def _charts(tags: Iterable[str], prefix: str) -> dict[str, list[Any]]:
+    """A chart with a band for each tag that has an interval, as TensorBoard's writer takes them."""
+    known = set(tags)
+    bands = {tag: (f"{tag}_low", f"{tag}_high") for tag in known}
+    return {
+        tag.removeprefix(prefix): ["Margin", [tag, *ends]] for tag, ends in sorted(bands.items()) if known >= set(ends)
+    }

@@ -6,9 +6,10 @@ are here. Scalars, the tables of README and docs, and the table at the end of a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 from le_callback.measures import MEASURES, Measure
@@ -325,3 +326,19 @@ def _full_name(tag: Tag, key: str, time_unit: str) -> str:
     """The tag of one model, source or rule, with the unit of time where that is not the optimizer step."""
     per = f"_per_{time_unit.replace(' ', '_')}" if tag.per_time and time_unit != "step" else ""
     return tag.name.format(model=key, source=key, rule=key) + per
+
+
+def find_tag(name: str) -> Tag | None:
+    """The tag that a scalar's name is of, whatever model, source or rule, end of an interval or unit of time is in it.
+
+    >>> find_tag("le/I_logits/gamma_per_epoch_low") is find_tag("le/L_features/gamma"), find_tag("loss")
+    (True, None)
+    """
+    tags = (tag for group in GROUPS for tag in group.tags)
+    return next((tag for tag in tags if _pattern(tag.name, tag.interval).fullmatch(name)), None)
+
+
+@cache
+def _pattern(name: str, interval: bool) -> re.Pattern[str]:
+    whole = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(name))
+    return re.compile(rf"{whole}(_per_\w+)?{'(_low|_high)?' if interval else ''}")

@@ -6,17 +6,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 
 from le_callback.notices import Notices
 
 _PLAIN_TENSORBOARD = ("lightning.fabric.loggers.tensorboard", "lightning_fabric.loggers.tensorboard")
 
 
-def log_scalars(logger: Any, metrics: Mapping[str, float], step: int) -> None:
+Describe = Callable[[str], str]
+
+
+def log_scalars(
+    logger: Any, metrics: Mapping[str, float], step: int, descriptions: Mapping[str, str] | None = None
+) -> None:
     """What ``logger.log_metrics(metrics, step)`` does; for TensorBoard as one event, which costs a tenth of one a tag.
 
     A logger that does something of its own with metrics gets them through its own ``log_metrics``.
+
+    Args:
+        logger: of the Trainer.
+        metrics: values by tag.
+        step: of them.
+        descriptions: what TensorBoard shows beside a tag, of tags that are new to it.
 
     >>> from types import SimpleNamespace
     >>> seen = []
@@ -29,7 +40,15 @@ def log_scalars(logger: Any, metrics: Mapping[str, float], step: int) -> None:
         logger.log_metrics(dict(metrics), step=step)
         return
     prefix = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if logger._prefix else ""
-    values = [Summary.Value(tag=f"{prefix}{tag}", simple_value=value) for tag, value in metrics.items()]
+    told = descriptions or {}
+    values = [
+        Summary.Value(
+            tag=f"{prefix}{tag}",
+            simple_value=value,
+            metadata=SummaryMetadata(summary_description=told[tag]) if told.get(tag) else None,
+        )
+        for tag, value in metrics.items()
+    ]
     writer.add_summary(Summary(value=values), step)
 
 
@@ -48,6 +67,7 @@ class Audience:
 
     Args:
         notices: where failures are told.
+        describe: what a tag means; empty where there is nothing to say.
 
     >>> from types import SimpleNamespace
     >>> seen = []
@@ -57,8 +77,9 @@ class Audience:
     [({'loss': 1.0}, 3)]
     """
 
-    def __init__(self, notices: Notices) -> None:
-        self._notices = notices
+    def __init__(self, notices: Notices, describe: Describe = lambda tag: "") -> None:
+        self._notices, self._describe = notices, describe
+        self._described: dict[int, set[str]] = {}  # tags by logger
         self._left_out: list[tuple[Any, str]] = []
 
     def scalars(self, loggers: Sequence[Any], metrics: Mapping[str, float], step: int) -> None:
@@ -66,7 +87,15 @@ class Audience:
         for logger in loggers:
             with self._on_its_own(logger, "scalars"):
                 if not self._is_left_out(logger, "scalars"):
-                    log_scalars(logger, metrics, step)
+                    known = self._described.setdefault(id(logger), set())
+                    log_scalars(logger, metrics, step, {t: self._describe(t) for t in metrics if t not in known})
+                    known.update(metrics)
+
+    def layout(self, loggers: Sequence[Any], layout: Mapping[str, Any]) -> None:
+        """Give a layout of charts to those that take one (``add_custom_scalars``, as TensorBoard's writer has it)."""
+        for logger, writer in self._writers(loggers, "layouts", "add_custom_scalars"):
+            with self._on_its_own(logger, "layouts"):
+                writer.add_custom_scalars(_prefixed(logger, layout))
 
     def text(self, loggers: Sequence[Any], tag: str, text: str, step: int) -> None:
         """Give a text to those that take text (``add_text``, as TensorBoard's writer has it)."""
@@ -107,3 +136,13 @@ class Audience:
             what = "" if kind == "scalars" else f" of {kind}"
             text = f"the logger {type(logger).__name__} failed and is left out{what} from now on"
             self._notices.tell(text, f"{type(error).__name__}: {error}")
+
+
+def _prefixed(logger: Any, layout: Mapping[str, Any]) -> dict[str, Any]:
+    """The layout with tags as the logger writes them."""
+    prefix = getattr(logger, "_prefix", "")
+    before = f"{prefix}{logger.LOGGER_JOIN_CHAR}" if prefix else ""
+    return {
+        group: {title: [kind, [f"{before}{tag}" for tag in tags]] for title, (kind, tags) in charts.items()}
+        for group, charts in layout.items()
+    }

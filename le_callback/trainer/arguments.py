@@ -50,6 +50,8 @@ class Arguments:
     tags: Level
     reset_compiler: bool
     figures: bool
+    page: bool
+    report: bool
     progress_bar: bool
     summary: bool
 
@@ -62,6 +64,7 @@ class Arguments:
         tidy = name is None or (name != "" and name == name.strip("/ "))
         require(tidy, "name", name, "text that neither is empty nor ends in a slash")
         require(self.tags in LEVELS, "tags", self.tags, f"one of {', '.join(map(repr, LEVELS))}")
+        require(self.page or not self.report, "report", self.report, "False where `page` is False")
         self._check_outputs()
 
     def _check_numbers(self) -> None:

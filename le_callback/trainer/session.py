@@ -27,6 +27,7 @@ from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.capturing import Capturing, NoCapturing
 from le_callback.trainer.measurement import Measurement, Unsettled
 from le_callback.trainer.own_cost import Clock
+from le_callback.trainer.paging import NoPaging, Paging
 from le_callback.trainer.probing import NoProbing, Probing
 from le_callback.trainer.processes import processes_of
 from le_callback.trainer.resuming import Continuity, TrainerMark
@@ -131,6 +132,7 @@ class Session(Idle):
             probe = Probe(arguments.probe, self._capturing.labels, arguments.probe_forward, arguments.ignore_index)
             every = arguments.probe_every_n_steps or self._every
             self._probing = Probing(probe, every, self._capturing.capture, self._processes, self.notices, self._clock)
+        self._paging = NoPaging()
         self._continuity = Continuity(self._alarm, self._probing, self._timeline, self._processes, self.notices)
 
     @override
@@ -214,6 +216,8 @@ class Session(Idle):
             self._evaluate(trainer)
         elif not due_for_figures(windows):
             self._draw(trainer)
+        if isinstance(self.measurement, Measurement):
+            self._paging.end(trainer, self.measurement)
         self.release()
 
     @override
@@ -272,6 +276,8 @@ class Session(Idle):
             monitor.start_step = self._last_step
             self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
         self.measurement = Measurement(monitor, names, self._alarm)
+        if self._arguments.page:
+            self._paging = Paging(self._arguments, monitor.start_step, self.notices)
 
     def _learning_rate(self, trainer: Trainer) -> float:
         return learning_rate(trainer) if self._timeline.axis == "lr" else 0.0
@@ -293,6 +299,8 @@ class Session(Idle):
             before = measured.last_record
             record, alerts = measured.close(trainer.global_step)
             self._publisher.window(trainer, record, before)
+            self._paging.window(trainer, measured, self._clock.cost())
+            self._paging.alerts(trainer, measured, alerts)
             by_an_alert = {"nonfinite_features"} if NonFinite.name in self._alarm.standing() else set()
             for key in record.skipped.keys() - by_an_alert:
                 self.notices.tell_skipped(key)

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from trainings import Classifier, MemoryLogger, loader, trainer
 
 from le_callback import DiagnosticWarning, LECallback
@@ -40,6 +41,25 @@ def test_tensorboard_reads_scalars_and_heatmap(tmp_path):
     assert deviation[-1].value == pytest.approx(callback.last_record.etf["features"].deviation)
     assert [image.step for image in events.Images("etf/cosines")] == [5, 20, 35]
     assert events.Images("etf/cosines")[0].width > 300
+
+
+def test_tensorboard_describes_tags_and_draws_bands(tmp_path):
+    logger = TensorBoardLogger(tmp_path, prefix="mine")
+    trainer(LECallback(summary=False, name="a"), logger=logger, max_epochs=3).fit(Classifier(dropout=0), loader())
+    events = EventAccumulator(logger.log_dir)
+    events.Reload()
+    metadata = events.SummaryMetadata("mine-a/etf/features/angle_deviation_deg")
+    assert metadata.summary_description.endswith("Look for: 0° is a simplex ETF (neural collapse).")
+    assert len(events.Scalars("mine-a/etf/features/angle_deviation_deg")) == 7
+    (tensor,) = events.Tensors("custom_scalars__config__")
+    layout = Layout.FromString(tensor.tensor_proto.string_val[0])
+    (category,) = layout.category
+    assert category.title == "a"
+    series = {chart.title: chart.margin.series[0] for chart in category.chart}
+    gamma = series["le/I_logits/gamma"]
+    names = ["mine-a/le/I_logits/gamma", "mine-a/le/I_logits/gamma_low", "mine-a/le/I_logits/gamma_high"]
+    assert [gamma.value, gamma.lower, gamma.upper] == names
+    assert set(names) <= set(events.Tags()["scalars"])
 
 
 @pytest.mark.parametrize("prefix", ["", "mine"])

@@ -157,6 +157,8 @@ class TestCommandLine:
             "tags": ("all", "all"),
             "reset_compiler": ("true", True),
             "figures": ("false", False),
+            "page": ("false", False),
+            "report": ("false", False),
             "progress_bar": ("false", False),
             "summary": ("false", False),
         }
@@ -164,7 +166,16 @@ class TestCommandLine:
         arguments = [f"--trainer.callbacks.{key}={text}" for key, (text, _) in values.items()]
         cli = self.run(pl, "--trainer.callbacks+=le_callback.LECallback", *arguments)
         (callback,) = [c for c in cli.trainer.callbacks if isinstance(c, LECallback)]
-        for key in ("head", "num_classes", "class_names", "every_n_steps", "probe_every_n_steps", "name", "figures"):
+        for key in (
+            "head",
+            "num_classes",
+            "class_names",
+            "every_n_steps",
+            "probe_every_n_steps",
+            "name",
+            "figures",
+            "page",
+        ):
             assert getattr(callback.arguments, key) == values[key][1]
         settings = callback.arguments.monitor
         assert (settings.smoothing, settings.confidence, settings.ignore_index) == (9, 0.9, None)
