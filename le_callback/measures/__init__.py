@@ -1,10 +1,12 @@
 """What a window says of its classes: one file a measure.
 
 A measure is a pure function of moments or samples, the record it gives, and a ``MEASURE`` entry with its tags. ``base``
-says what it is given, ``geometry`` holds what several share.
+says what it is given, ``geometry`` and ``mean_geometry`` hold what several share, ``pair_cosines`` and ``near_pairs``
+read the pairs of many classes, and ``metrics`` are the torchmetrics forms.
 """
 
 from le_callback.measures import (
+    collapse,
     discriminability,
     effective_training,
     head_margin,
@@ -14,6 +16,7 @@ from le_callback.measures import (
     spread,
 )
 from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.collapse import Collapse, Prediction, orthogonality, predict, self_duality, stable_rank
 from le_callback.measures.discriminability import (
     Discriminability,
     held_out_discriminability,
@@ -22,6 +25,7 @@ from le_callback.measures.discriminability import (
 )
 from le_callback.measures.effective_training import EffectiveTraining
 from le_callback.measures.head_margin import HeadMargin
+from le_callback.measures.metrics import ETFAngles, NeuralCollapse
 from le_callback.measures.nearest_mean import NearestMean, nearest_mean_accuracy
 from le_callback.measures.neural_collapse import EtfAngles, etf_angle, etf_angles
 from le_callback.measures.scatter import Scatter
@@ -29,6 +33,7 @@ from le_callback.measures.spread import Spread, sample_spread
 
 MEASURES: tuple[Measure, ...] = (
     neural_collapse.MEASURE,
+    collapse.MEASURE,
     nearest_mean.MEASURE,
     discriminability.MEASURE,
     scatter.MEASURE,
@@ -40,12 +45,16 @@ MEASURES: tuple[Measure, ...] = (
 
 __all__ = [
     "MEASURES",
+    "Collapse",
     "Discriminability",
+    "ETFAngles",
     "EffectiveTraining",
     "EtfAngles",
     "HeadMargin",
     "Measure",
     "NearestMean",
+    "NeuralCollapse",
+    "Prediction",
     "Scatter",
     "SourceWindow",
     "Spread",
@@ -53,7 +62,11 @@ __all__ = [
     "etf_angles",
     "held_out_discriminability",
     "nearest_mean_accuracy",
+    "orthogonality",
     "pair_discriminability",
+    "predict",
     "sample_spread",
     "score_discriminability",
+    "self_duality",
+    "stable_rank",
 ]

@@ -275,13 +275,13 @@ class Session(Idle):
         measured = self.measurement
         told = "a window could not be evaluated"
         with torch.no_grad(), self.notices.surviving(told), self._clock.evaluating():
-            if not self._processes.pool(measured.window):
+            if not self._processes.pool(*measured.open_windows):
                 self.notices.tell(self._processes.obstacle)
                 return
             if isinstance(measured, Unsettled):
                 return
             before = measured.last_record
-            record, alerts = measured.close(trainer.global_step)
+            record, alerts = measured.close(trainer.global_step, self._capturing.capture.module)
             self._publisher.window(trainer, record, before)
             by_an_alert = {"nonfinite_features"} if NonFinite.name in self._alarm.standing() else set()
             for key in record.skipped.keys() - by_an_alert:
