@@ -7,7 +7,7 @@ from torch import Tensor
 
 NEAR_PAIRS = 32  # nearest pairs that are found
 _LISTED = 256  # classes of a list, about
-_LISTS = 2  # that a class stands in
+_LISTS = 3  # that a class stands in
 _LONGEST = 1024
 _ROWS = 4096  # classes that are put into lists at once
 
@@ -31,8 +31,8 @@ def nearest_of(cosines: Tensor, first: Tensor, second: Tensor, top: int = NEAR_P
 def near_pairs(unit: Tensor, top: int = NEAR_PAIRS, seed: int = 0) -> tuple[Tensor, Tensor, int]:
     """Near pairs of unit rows, from lists of rows around random rows: most of the nearest, not surely all.
 
-    About K/128 rows are drawn, each row is put into the lists of the two that it is nearest to, and all pairs of a list
-    are looked at: about 130 K pairs instead of K²/2. The same rows are drawn in every window.
+    About K/85 rows are drawn, each row is put into the lists of the three that it is nearest to, and all pairs of a list
+    are looked at: some 400 K pairs instead of K²/2. The same rows are drawn in every window.
 
     Args:
         unit: (K, p) rows of length 1.

@@ -116,7 +116,7 @@ def read_angles(geometry: MeanGeometry, pairs: PairCosines, classes: Sequence[in
     K, p = geometry.num_classes, geometry.num_features
     names: Sequence[int] = range(K) if classes is None else classes
     near = _angles_of(geometry, pairs.near)
-    shown = range(K) if K <= SHOWN_ALL else sorted({k for a, b, _ in near for k in (a, b)})[:SHOWN]
+    shown = range(K) if K <= SHOWN_ALL else sorted(list(dict.fromkeys(k for a, b, _ in near for k in (a, b)))[:SHOWN])
     smallest = near[0]
     d = min(p, K - 1)
     least_sq = (K - d) / (d * (K - 1))
