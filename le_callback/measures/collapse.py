@@ -22,6 +22,7 @@ from le_callback.values import NAN, Tag
 
 _PROJECTED_WORK = 2**27  # multiplications for the samples whose deviations are projected
 _LEAST_PROJECTED = 64
+_PROJECTED_NUMBERS = 2**18  # of their features
 _MOST_RANKED = 256  # the smaller of K and p up to which eigenvalues are taken at a log step
 _ROWS = 8192  # classes that are read at once
 _CANCELLED = 0.1  # a squared difference below which its terms take too many digits away
@@ -194,7 +195,7 @@ def _within(window: SourceWindow) -> tuple[float, int]:
     freedom = 1 - lone_share(window.compared)
     rows = (freedom[window.labels] > 1e-3).nonzero().flatten()
     K, p = window.compared.mean.shape
-    most = max(_LEAST_PROJECTED, _PROJECTED_WORK // (K * p))
+    most = max(_LEAST_PROJECTED, min(_PROJECTED_WORK // (K * p), _PROJECTED_NUMBERS // p))
     rows = rows[:: max(1, -(-len(rows) // most))]
     span = Span.of(window.geometry) if len(rows) else None
     if span is None:

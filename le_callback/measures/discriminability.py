@@ -218,7 +218,9 @@ def _of_window(window: SourceWindow) -> Discriminability:
         x, y, means = x[kept], position[y[kept]], means[places]
         previous = None if previous is None else previous[places]
     held_out = window.projections is not None
-    if previous is not None and held_out:
+    if window.projections is not None and len(window.projections[0]) == len(y) and len(places) == len(window.rows):
+        pairs = score_discriminability(window.projections[0], y)  # all samples were compared with all means already
+    elif previous is not None and held_out:
         pairs = held_out_discriminability(x, y, previous)
     else:
         pairs = pair_discriminability(x, y, means)

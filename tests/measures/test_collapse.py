@@ -49,7 +49,7 @@ def test_a_window_that_keeps_all_its_samples_says_what_the_definitions_say(K, p,
 
 
 def test_a_stream_of_windows_that_collapses():
-    """Single precision, within over between from 1 to 1e-8, by the engine: sums about the means of the window before."""
+    """Single precision, within over between from 1 to 1e-8: sums about the means of the window before."""
     K, p, monitor = 4, 6, SeparationMonitor(4)
     g = torch.Generator().manual_seed(0)
     centres, head = torch.randn(K, p, generator=g), nn.Linear(p, K)

@@ -74,7 +74,16 @@ def test_a_simplex_etf_with_its_own_head_has_collapsed():
     metric.update(x, y)
     metric.update_out(torch.ones(4, K))
     found = {name: value.item() for name, value in metric.compute().items()}
-    zero = ("nc1", "nc1_trace", "nc1_cdnv", "nc2_angle_deviation", "nc2_etf_error", "nc2_uniformity", "nc3_duality", "nc5")
+    zero = (
+        "nc1",
+        "nc1_trace",
+        "nc1_cdnv",
+        "nc2_angle_deviation",
+        "nc2_etf_error",
+        "nc2_uniformity",
+        "nc3_duality",
+        "nc5",
+    )
     assert {name: found[name] for name in zero} == pytest.approx(dict.fromkeys(zero, 0.0), abs=1e-7)
     assert found["nc2_norm_variation"] == pytest.approx(0, abs=1e-12)
     one = ("nc2_cosine_excess", "nc3_cosine", "nc4")
@@ -164,7 +173,9 @@ def test_states_are_in_a_state_dict_only_where_asked():
 
 def test_in_a_collection():
     x, y = samples(4, 5, per_class=12)
-    metrics = MetricCollection({"etf": ETFAngles(8, 5), "collapse": NeuralCollapse(8, 5), "two": ETFAngles(8, 5, [0, 2])})
+    metrics = MetricCollection(
+        {"etf": ETFAngles(8, 5), "collapse": NeuralCollapse(8, 5), "two": ETFAngles(8, 5, [0, 2])}
+    )
     for a, b in zip(x.chunk(2), y.chunk(2), strict=True):
         metrics.update(features=a, target=b)
     found = metrics.compute()
