@@ -233,3 +233,23 @@ def test_values_can_be_drawn():
     _, axes = metric.plot(values)
     assert {line.get_label() for line in axes.get_lines()} >= {"nc1", "nc2_angle_deviation"}
     np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), [v["nc1"].item() for v in values])
+
+
+def in_process(rank, folder):
+    """One of two processes, each with half of the samples."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    x, y = samples(4, 5, 1e-2, per_class=12)
+    torch.manual_seed(0)
+    metric = filled(4, 5, x[rank::2], y[rank::2], nn.Linear(5, 8), x[rank : rank + 1] + 1, samples=20)
+    torch.save(metric.compute(), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_are_one(tmp_path):
+    torch.multiprocessing.spawn(in_process, (str(tmp_path),), nprocs=2)
+    x, y = samples(4, 5, 1e-2, per_class=12)
+    torch.manual_seed(0)
+    expected = filled(4, 5, x, y, nn.Linear(5, 8), x[:2] + 1, samples=20).compute()
+    for rank in range(2):
+        assert_close(torch.load(tmp_path / f"{rank}.pt"), expected)
+    assert not any(math.isnan(value) for value in expected.values())
