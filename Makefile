@@ -7,6 +7,7 @@
 # make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.regime.*' for one file
 # make overhead   own cost beside bare kernels
 # make gpu   own cost on a GPU, which it needs
+# make collapse   neural collapse at any number of classes, beside a dense implementation
 # make memory   memory, time and checkpoints with very many classes
 # make paper   the source paper's experiments: figures 1 to 5 and tables; interrupted, it goes on where it was
 #              make paper RUNS=10 CIFAR=cifar-10-python.tar.gz   averages of ten trainings, with CIFAR-10
@@ -68,7 +69,7 @@ clean:
 	rm -rf .venv dist mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy tail-index overhead memory phase-transition forecast paper
+.PHONY: accuracy tail-index overhead memory collapse phase-transition forecast paper
 overhead: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
 
@@ -77,6 +78,9 @@ gpu: .venv/ready
 
 memory: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py
+
+collapse: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/collapse.py
 
 accuracy: .venv/ready
 	$(BIN)/python benchmarks/accuracy.py --runs 1000

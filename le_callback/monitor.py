@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from le_callback.elasticity.live import LayerReading, LiveCoefficients
 from le_callback.errors import require
 from le_callback.measures import MEASURES
 from le_callback.measures.base import Part, SourceWindow
+from le_callback.measures.head_weights import HeadWeights, read_head
 from le_callback.moments.following import HEAD, Following, followed_classes
 from le_callback.moments.statistics import ClassStatistics
 from le_callback.moments.window import ClassWindow
@@ -59,7 +60,8 @@ class MonitorSettings:
 class SeparationMonitor:
     """Follows class means, local elasticity and separability of a stream of batches.
 
-    Of more than 2,048 classes, or where K·(p + K) is above 2²⁴, at most 512 are followed, see ``moments.following``.
+    Of more than 2,048 classes, or where K·(p + K) is above 2²⁴, at most 512 are followed, see ``moments.following``;
+    angles and collapse of the features are still measured on all of them.
 
     Args:
         num_classes: K.
@@ -85,6 +87,7 @@ class SeparationMonitor:
         self.skipped: Counter[str] = Counter()
         self.window: ClassWindow | None = None
         self._part: Following | None = None
+        self.every: ClassWindow | None = None  # the features of all classes, where only a part is followed
         self.recorder = TrajectoryRecorder()
         self._time_sum, self._timed = 0.0, 0
         fits: dict[str, Any] = {"smoothing": s.smoothing, "threshold": s.identifiability, "confidence": s.confidence}
@@ -97,6 +100,11 @@ class SeparationMonitor:
     def has_samples(self) -> bool:
         """Whether the open window was updated."""
         return self.window is not None and not self.window.empty
+
+    @property
+    def open_windows(self) -> tuple[ClassWindow, ...]:
+        """What holds the samples since the last record: one window, two where a part of all classes is followed."""
+        return tuple(window for window in (self.window, self.every) if window is not None)
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -130,6 +138,9 @@ class SeparationMonitor:
         batch, count, counted = {"features": features, "logits": logits}, None, 0
         K, ignored = self.num_classes, self.settings.ignore_index
         if (part := self._part) is not None:
+            if self.every is None:
+                self.every = ClassWindow.for_batch({"features": features}, K, ignored)
+            self.every.update({"features": features}, target)
             count, counted = part.count(target), K
             batch, target = part.select(features, logits, target)
             K, ignored = len(part.classes), part.ignore_index
@@ -146,13 +157,17 @@ class SeparationMonitor:
         """Count something that was left out, by its key in ``notices.SKIPPED``."""
         self.skipped[key] += count
 
-    def close(self, step: int) -> WindowRecord:
-        """Evaluate the window that ends with optimizer step ``step`` and open the next; synchronises."""
+    def close(self, step: int, head: nn.Module | None = None) -> WindowRecord:
+        """Evaluate the window that ends with optimizer step ``step`` and open the next; synchronises.
+
+        ``head`` is the classifier, whose weights are compared with the class means where they can be read; of weights
+        that are split over processes all of them have to call this.
+        """
         time = self._window_time(step)
-        sources = _read(self.window, self._part) if self.window else {}
+        sources, everything = self._read(head)
         for layer, source in sources.items():
             self.recorder.add(Source(layer), time, source.statistics)
-        measures = _measure(sources)
+        measures = _measure(sources, everything)
         coefficients = self.coefficients.add(time, _readings(sources, measures))
         probe = self.probe.findings()
         weight = None
@@ -172,8 +187,8 @@ class SeparationMonitor:
             time_unit=self.settings.time_unit,
         )
         record = replace(record, regime=self._regime(record))
-        if self.window:
-            self.window.advance()
+        for window in self.open_windows:
+            window.advance()
         self.start_step = step
         self.windows += 1
         self._time_sum, self._timed = 0.0, 0
@@ -218,6 +233,7 @@ class SeparationMonitor:
             "skipped": dict(self.skipped),
             "coefficients": self.coefficients.state_dict(),
             "window": self.window.state_dict() if self.window else None,
+            "every": self.every.state_dict() if self.every else None,
             "followed": None if self._part is None else list(self._part.classes),
             "window_time": (self._time_sum, self._timed),
             "trajectory": self.recorder.state_dict(),
@@ -242,25 +258,44 @@ class SeparationMonitor:
         self._part = self._following(state["followed"])
         ignored = self.settings.ignore_index if self._part is None else self._part.ignore_index
         self.window = ClassWindow.from_state(window, ignored, device) if window else None
+        every = state["every"]
+        self.every = ClassWindow.from_state(every, self.settings.ignore_index, device) if every else None
+
+    def _read(self, head: nn.Module | None) -> tuple[dict[str, SourceWindow], dict[str, SourceWindow]]:
+        """What the open windows hold, by layer: of the classes that are followed, and of all."""
+        window, following = self.window, self._part
+        if window is None:
+            return {}, {}
+        part = None
+        if following is not None:
+            part = Part(following.num_classes, following.classes, *window.samples(HEAD))
+        x, _ = window.samples("features")
+        weights = read_head(head, self.num_classes, x.shape[1], x.device)
+        sources = {layer: _source(window, layer, part) for layer in ("features", "logits")}
+        if self.every is not None:
+            return sources, {"features": _source(self.every, "features", None, weights)}
+        features, logits = sources["features"], sources["logits"]
+        same = torch.equal(features.sample_labels, logits.sample_labels)
+        features = replace(features, outputs=logits.samples if same else None, head=weights)
+        return sources | {"features": features}, {}
 
 
-def _read(window: ClassWindow, following: Following | None) -> dict[str, SourceWindow]:
-    """What the window holds, by layer."""
-    part = None
-    if following is not None:
-        part = Part(following.num_classes, following.classes, *window.samples(HEAD))
-    return {
-        layer: SourceWindow(layer, window.statistics(layer), *window.samples(layer), window.previous_means(layer), part)
-        for layer in ("features", "logits")
-    }
+def _source(window: ClassWindow, layer: str, part: Part | None, head: HeadWeights | None = None) -> SourceWindow:
+    moments, samples = window.statistics(layer), window.samples(layer)
+    return SourceWindow(layer, moments, *samples, window.previous_means(layer), part, head=head)
 
 
-def _measure(sources: Mapping[str, SourceWindow]) -> dict[str, dict[str, Any]]:
-    """All measures of the sources in which at least two classes were seen, by name and layer."""
+def _measure(sources: Mapping[str, SourceWindow], everything: Mapping[str, SourceWindow]) -> dict[str, dict[str, Any]]:
+    """All measures of the sources in which at least two classes were seen, by name and layer.
+
+    Args:
+        sources: of the classes that are followed.
+        everything: of all classes, where that is more.
+    """
     found: dict[str, dict[str, Any]] = {measure.name: {} for measure in MEASURES}
     for measure in MEASURES:
         for layer in measure.layers:
-            source = sources.get(layer)
+            source = everything.get(layer, sources.get(layer)) if measure.of_all else sources.get(layer)
             if source is not None and len(source.classes) >= 2:
                 value = measure.compute(source)
                 if value is not None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from le_callback.elasticity.window_coefficients import WindowCoefficients
 from le_callback.measures import (
+    Collapse,
     Discriminability,
     EffectiveTraining,
     EtfAngles,
@@ -95,6 +96,11 @@ class WindowRecord:
     def etf(self) -> Mapping[str, EtfAngles]:
         """Angles of the class means, by source."""
         return self.measures.get("etf", {})
+
+    @property
+    def collapse(self) -> Collapse | None:
+        """How far neural collapse of the features has gone; None where fewer than two classes were seen."""
+        return self.measures.get("collapse", {}).get("features")
 
     @property
     def nearest_mean(self) -> Mapping[str, NearestMean]:

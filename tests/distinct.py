@@ -4,6 +4,7 @@ import numpy as np
 
 from le_callback.elasticity import WindowCoefficients
 from le_callback.measures import (
+    Collapse,
     Discriminability,
     EffectiveTraining,
     EtfAngles,
@@ -53,6 +54,29 @@ def etf(start, pair):
         attainable=True,
         cosines=np.eye(3),
         classes=(0, 1, 2),
+        error=start + 4,
+        uniformity=start + 5,
+        excess=start + 6,
+        least_deviation=0.0,
+        near=((*pair, start + 2),),
+        looked_at=3,
+        pairs=3,
+    )
+
+
+def collapse():
+    return Collapse(
+        num_classes=3,
+        within=501.0,
+        samples=800,
+        trace_ratio=502.0,
+        distance=503.0,
+        duality=504.0,
+        duality_cosine=505.0,
+        agreement=506.0,
+        judged=800,
+        rank=507.0,
+        stable_rank=508.0,
     )
 
 
@@ -71,6 +95,7 @@ def distinct_record(**changes):
         "missing_classes": (2,),
         "measures": {
             "etf": {"features": etf(11.0, (0, 1)), "logits": etf(21.0, (1, 2))},
+            "collapse": {"features": collapse()},
             "nearest_mean": {
                 "features": NearestMean((0, 1), np.array([300.0, 500.0]), np.array([200.0, 400.0])),
                 "logits": NearestMean((0, 1), np.array([300.0, 500.0]), np.array([100.0, 300.0])),

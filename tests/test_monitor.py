@@ -132,16 +132,18 @@ class TestSmallCases:
         assert math.isfinite(record.coefficients["I_logits"].amplitude_difference)
 
     def test_more_classes_than_are_paired(self, monkeypatch):
-        monkeypatch.setattr("le_callback.measures.base.MAX_COMPARED", 4)
+        monkeypatch.setattr("le_callback.measures.base.MAX_PAIRED", 4)
         monitor = SeparationMonitor(num_classes=10)
         y = torch.arange(100) % 10
         x = torch.nn.functional.one_hot(y, 10).float() + 0.01 * torch.randn(100, 10)
         for step in (1, 2):
             monitor.update(features=x, logits=x, target=y)
             record = monitor.close(step)
-        assert record.etf["features"].classes == (0, 3, 6, 9)
+        assert record.etf["features"].classes == tuple(range(10))
         assert record.nearest_mean["features"].accuracy == 1.0
-        assert set(record.discriminability["features"].pair) <= {0, 3, 6, 9}
+        assert record.nearest_mean["features"].classes == tuple(range(10))
+        assert record.discriminability["features"].classes == record.head.classes == (0, 3, 6, 9)
+        assert record.discriminability["features"].pairs.shape == record.head.pairs.shape == (4, 4)
 
     def test_another_width_is_skipped(self):
         monitor = SeparationMonitor(num_classes=2)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from le_callback.capture.detect import Decision, Detection
 from le_callback.capture.slot import Captured, width_fits
@@ -56,6 +56,11 @@ class Capture(ABC):
         Raises:
             ValueError: if what was captured does not fit.
         """
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The head, where it is a module that is known."""
+        return None
 
     lasting = True  # whether what captures stays between the steps
 

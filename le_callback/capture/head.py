@@ -121,6 +121,11 @@ class HeadCapture(Capture):
             ' and pass `outputs=("features", "logits")`. If the model was not run before, name the layer with `head=`'
         )
 
+    @property
+    def module(self) -> nn.Module | None:
+        """The head, once it is known."""
+        return None if self.name is None else self._watched.get(self.name)
+
     def attach(self) -> None:
         """Register the hooks."""
         self.pause()

@@ -13,11 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.measures.geometry import centred_gram, projections_on
+from le_callback.measures.geometry import projections_on
+from le_callback.measures.head_weights import HeadWeights
+from le_callback.measures.mean_geometry import MeanGeometry
+from le_callback.measures.pair_cosines import PairCosines, pair_cosines
 from le_callback.moments.statistics import ClassStatistics, widened
 from le_callback.values import Tag
 
-MAX_COMPARED = 1024  # of more classes, quantities of pairs are taken on an evenly spaced subset
+MAX_PAIRED = 256  # classes of which all pairs are kept in a record; of more, an evenly spaced choice
+LEAST_JUDGED = 64  # samples that are compared with all class means, where these are very many
+_JUDGED_WORK = 2**28  # multiplications for that
 _WIDE_NUMBERS = 2**18  # means of up to so many numbers are taken to double precision on the host
 
 
@@ -52,6 +57,8 @@ class SourceWindow:
         sample_labels: (N,) class indices.
         previous_means: (K, p) of the windows before, NaN rows for classes never seen; None in the first window.
         part: where K are not all the classes that there are.
+        outputs: (N, K) logits of the samples, where these are features and all logits are known.
+        head: the weights of the head, where they can be read.
 
     >>> from le_callback.moments import ClassMoments
     >>> x, y = torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 2])
@@ -66,6 +73,8 @@ class SourceWindow:
     sample_labels: Tensor
     previous_means: Tensor | None
     part: Part | None = None
+    outputs: Tensor | None = None
+    head: HeadWeights | None = None
 
     @property
     def num_classes(self) -> int:
@@ -74,19 +83,24 @@ class SourceWindow:
 
     @cached_property
     def classes(self) -> tuple[int, ...]:
-        """The K′ classes that are compared: those seen in the window, at most 1,024, evenly spaced."""
-        rows = self._chosen.tolist()
-        return tuple(rows) if self.part is None else tuple(self.part.classes[row] for row in rows)
+        """The K′ classes that are compared: those seen in the window."""
+        return self.names(self.rows)
 
-    @property
-    def rows(self) -> Tensor:
-        """(K′,) of the compared classes among the K."""
-        return self._chosen
+    def names(self, rows: Tensor) -> tuple[int, ...]:
+        """Rows of the statistics as class indices."""
+        named = rows.tolist()
+        return tuple(named) if self.part is None else tuple(self.part.classes[row] for row in named)
 
     @cached_property
-    def _chosen(self) -> Tensor:
-        seen = self.statistics.seen.nonzero().flatten()
-        return seen[:: max(1, -(-len(seen) // MAX_COMPARED))]
+    def rows(self) -> Tensor:
+        """(K′,) of the compared classes among the K."""
+        return self.statistics.seen.nonzero().flatten()
+
+    @cached_property
+    def paired(self) -> Tensor:
+        """Places among the compared classes of those of which all pairs are kept: the same in every window."""
+        every = -(-self.num_classes // MAX_PAIRED)
+        return (self.rows % every == 0).nonzero().flatten()
 
     @property
     def compared(self) -> ClassStatistics:
@@ -109,34 +123,73 @@ class SourceWindow:
         return self._compared[3]
 
     @cached_property
-    def _compared(self) -> tuple[ClassStatistics, Tensor | None, Tensor, Tensor]:
-        chosen, x, labels = self._chosen, self.samples, self.sample_labels
+    def _compared(self) -> tuple[ClassStatistics, Tensor | None, Tensor, Tensor, Tensor | None]:
+        chosen, x, labels = self.rows, self.samples, self.sample_labels
         if len(chosen) == self.num_classes:
-            return self.statistics, self.previous_means, x, labels
+            return self.statistics, self.previous_means, x, labels, self.outputs
         position = torch.full((self.num_classes,), -1, dtype=torch.long, device=labels.device)
         position[chosen] = torch.arange(len(chosen), device=labels.device)
         rows = position[labels]
         statistics = ClassStatistics(*(part[chosen] for part in self.statistics))
         previous = None if self.previous_means is None else self.previous_means[chosen]
-        return statistics, previous, x[rows >= 0], rows[rows >= 0]
+        kept = rows >= 0
+        return statistics, previous, x[kept], rows[kept], None if self.outputs is None else self.outputs[kept]
 
     @cached_property
     def wide_means(self) -> Tensor:
         """(K′, p) class means in double precision on the host, unless that is expensive."""
-        return widened(self.statistics.mean[self._chosen], _WIDE_NUMBERS)
+        return widened(self.compared.mean, _WIDE_NUMBERS)
 
     @cached_property
-    def gram(self) -> Tensor:
-        """(K′, K′) inner products of ``wide_means`` about their centre."""
-        return centred_gram(self.wide_means)
+    def geometry(self) -> MeanGeometry:
+        """``wide_means`` about their centre."""
+        return MeanGeometry(self.wide_means)
+
+    @cached_property
+    def pairs(self) -> PairCosines:
+        """What all pairs of class means say together; distances of features only."""
+        spreads = self.compared.variance.to(self.wide_means.device) if self.layer == "features" else None
+        return pair_cosines(self.geometry, spreads)
+
+    @cached_property
+    def judged(self) -> Tensor:
+        """Which of ``features`` are compared with all class means: all, or an evenly spaced choice of at least 64."""
+        n, (K, p) = len(self.labels), self.compared.mean.shape
+        most = max(LEAST_JUDGED, _JUDGED_WORK // (K * p))
+        return torch.arange(0, n, max(1, -(-n // most)), device=self.labels.device)
+
+    @property
+    def judged_labels(self) -> Tensor:
+        """Their rows among ``classes``."""
+        return self.labels[self.judged]
+
+    @cached_property
+    def said(self) -> Tensor | None:
+        """The class that the head says for each of them, with its bias; None where that is not known."""
+        if (outputs := self._compared[4]) is not None:
+            z = outputs[self.judged]
+            return z.argmax(1) if z.shape[1] > 1 else (z.squeeze(1) > 0).long()
+        if self.head is None:
+            return None
+        x = self.features[self.judged]
+        return self.head.like(x).decisions(x)
 
     @cached_property
     def projections(self) -> tuple[Tensor, Tensor] | None:
-        """``geometry.projections_on`` the previous means; None where no sample has such a mean of its class."""
+        """``geometry.projections_on`` the previous means, of the judged; None where none has one of its class."""
         if self.previous is None:
             return None
-        known = ~self.previous.isnan().any(1)
-        return projections_on(self.features, self.previous) if bool(known[self.labels].any()) else None
+        known = ~self.previous[:, 0].isnan()
+        return projections_on(self.features[self.judged], self.previous) if bool(known[self.labels].any()) else None
+
+    @cached_property
+    def nearest(self) -> Tensor | None:
+        """Row of the previous class mean that is nearest to each judged sample; None where there are none."""
+        if self.projections is None:
+            return None
+        products, squared = self.projections
+        distances = torch.add(squared, products, alpha=-2)  # ‖x − m‖² up to ‖x‖²
+        return distances.nan_to_num_(nan=torch.inf).argmin(1)
 
 
 @dataclass(frozen=True)
@@ -149,6 +202,7 @@ class Measure:
             nothing to say.
         tags: the scalars of that record.
         layers: the sources it is taken of.
+        of_all: whether it is taken of all classes also where only a part of very many is followed.
 
     >>> Measure("samples", lambda window: len(window.samples)).layers
     ('features', 'logits')
@@ -158,3 +212,4 @@ class Measure:
     compute: Callable[[SourceWindow], Any]
     tags: tuple[Tag, ...] = ()
     layers: tuple[str, ...] = ("features", "logits")
+    of_all: bool = False

@@ -91,9 +91,10 @@ def _of_window(window: SourceWindow) -> ClassClouds:
 
 
 def _gaps(window: SourceWindow) -> tuple[float, float]:
-    """Of the nearest and the farthest two class means, sampling noise removed."""
-    distances = squared_distances(window.wide_means, window.gram)
-    noise = window.compared.mean_noise.to(distances)
+    """Of the nearest and the farthest two class means, of those whose pairs are kept, sampling noise removed."""
+    means = window.wide_means[window.paired]
+    distances = squared_distances(means)
+    noise = window.compared.mean_noise[window.paired].to(distances)
     squared = distances - noise.unsqueeze(0) - noise.unsqueeze(1)
     K = len(squared)
     rows, columns = torch.triu_indices(K, K, offset=1, device=squared.device)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.base import MAX_PAIRED, Measure, SourceWindow
 from le_callback.measures.geometry import centre_of, projections_on, squared_distances
 from le_callback.measures.nearest_mean import on_host
 from le_callback.values import NAN, Array, Tag
@@ -19,15 +19,16 @@ from le_callback.values import NAN, Array, Tag
 
 @dataclass(frozen=True)
 class Discriminability:
-    """Discriminability of every pair of classes in one window.
+    """Discriminability of pairs of classes in one window.
 
     Attributes:
-        classes: (K,) of the rows.
-        samples: (K,) that it is measured on.
-        pairs: (K, K) D_kl, signed where held out; NaN on the diagonal and where unknown.
+        classes: (C,) of the rows: the K compared, or an evenly spaced choice of at most 256.
+        samples: (C,) that it is measured on.
+        pairs: (C, C) D_kl, signed where held out; NaN on the diagonal and where unknown.
         held_out: whether D is along the difference of the means of the window before, which does not depend on the
             samples; in the first window, where there is none, it is along the difference of their own.
-        worst: the few pairs of smallest D as (class, class, D), the smallest first.
+        worst: the few pairs of smallest D as (class, class, D), the smallest first: of ``pairs`` and of the 32 pairs of
+            all classes whose means are nearest by angle.
 
     >>> from le_callback import SeparationMonitor
     >>> monitor = SeparationMonitor(num_classes=2)
@@ -126,10 +127,10 @@ def score_discriminability(scores: Tensor, labels: Tensor) -> Tensor:
     K = scores.shape[1]
     z = scores.double() if scores.numel() <= 2**20 else scores
     counts = torch.bincount(labels, minlength=K).to(z.dtype)
-    table = z.new_zeros(K, K).index_add_(0, labels, z) / counts.clamp(min=1).unsqueeze(1)
+    table = _summed(z, labels) / counts.clamp(min=1).unsqueeze(1)
     residual = z - table[labels]
     along = (residual.gather(1, labels.unsqueeze(1)) - residual).square()
-    squares = z.new_zeros(K, K).index_add_(0, labels, along)
+    squares = _summed(along, labels)
     dof = counts.unsqueeze(0) + counts.unsqueeze(1) - 2
     deviation = ((squares + squares.T) / dof.clamp(min=1)).sqrt()
     lead = table.diagonal().unsqueeze(1) - table  # mean over class k of s = z_k − z_l
@@ -138,6 +139,14 @@ def score_discriminability(scores: Tensor, labels: Tensor) -> Tensor:
     usable = (dof >= 1) & sampled.unsqueeze(0) & sampled.unsqueeze(1) & (distance != 0)
     usable &= ~torch.eye(K, dtype=torch.bool, device=z.device)
     return torch.where(usable, distance / deviation, torch.nan)
+
+
+def _summed(x: Tensor, labels: Tensor) -> Tensor:
+    """Sums of rows (N, K) by their labels (K, K)."""
+    K = x.shape[1]
+    if K <= MAX_PAIRED:  # index_add_ takes several times as long
+        return (torch.arange(K, device=x.device).unsqueeze(1) == labels).to(x.dtype) @ x
+    return x.new_zeros(K, K).index_add_(0, labels, x)
 
 
 def worst_pairs(pairs: Tensor, classes: Sequence[int], top: int = 3) -> tuple[tuple[int, int, float], ...]:
@@ -171,16 +180,67 @@ def _squares_along(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
     return torch.zeros_like(own_mean).index_add_(0, labels, along)
 
 
+def near_discriminability(features: Tensor, labels: Tensor, means: Tensor, near: Tensor) -> Tensor:
+    """``held_out_discriminability`` of some pairs (T,).
+
+    Args:
+        features: (N, p).
+        labels: (N,) class indices.
+        means: (K, p) from other samples, NaN rows where unknown.
+        near: (T, 2) pairs of classes.
+
+    >>> x = torch.tensor([[-1.0], [1.0], [9.0], [11.0]])
+    >>> means = torch.tensor([[1.0], [4.0]])
+    >>> near_discriminability(x, torch.tensor([0, 0, 1, 1]), means, torch.tensor([[0, 1]]))
+    tensor([7.0711])
+    """
+    pair, place = torch.nonzero(labels.unsqueeze(0) == near.T.reshape(-1, 1), as_tuple=True)
+    T, wide = len(near), features.dtype == torch.float64 or features.device.type == "cpu"
+    first, second = means[near[:, 0]], means[near[:, 1]]
+    d = first - second
+    along = ((features[place] - first[pair % T]) * d[pair % T]).sum(1)
+    along = along.double() if wide else along
+    count = torch.bincount(pair, minlength=2 * T).to(along.dtype)
+    mean = along.new_zeros(2 * T).index_add_(0, pair, along) / count
+    squares = along.new_zeros(2 * T).index_add_(0, pair, (along - mean[pair]).square_())
+    dof = count[:T] + count[T:] - 2
+    gap, deviation = mean[:T] - mean[T:], ((squares[:T] + squares[T:]) / dof.clamp(min=1)).sqrt()
+    return torch.where((dof >= 1) & (gap != 0), gap / deviation, torch.nan).to(features.dtype)
+
+
 def _of_window(window: SourceWindow) -> Discriminability:
+    x, y, places = window.features, window.labels, window.paired
+    means, previous = window.compared.mean, window.previous
+    if len(places) < len(means):
+        position = torch.full((len(means),), -1, dtype=torch.long, device=y.device)
+        position[places] = torch.arange(len(places), device=y.device)
+        kept = position[y] >= 0
+        x, y, means = x[kept], position[y[kept]], means[places]
+        previous = None if previous is None else previous[places]
     held_out = window.projections is not None
-    if window.projections is not None:
-        pairs = score_discriminability(window.projections[0], window.labels)
+    if window.projections is not None and len(window.projections[0]) == len(y) and len(places) == len(window.rows):
+        pairs = score_discriminability(window.projections[0], y)  # all samples were compared with all means already
+    elif previous is not None and held_out:
+        pairs = held_out_discriminability(x, y, previous)
     else:
-        pairs = pair_discriminability(window.features, window.labels, window.compared.mean, window.gram)
+        pairs = pair_discriminability(x, y, means)
+    classes = window.names(window.rows[places])
     found = on_host(pairs)
-    worst = worst_pairs(torch.from_numpy(found), window.classes)
-    samples = on_host(torch.bincount(window.labels, minlength=len(window.classes)))
-    return Discriminability(window.classes, samples, found, held_out, worst)
+    worst = worst_pairs(torch.from_numpy(found), classes)
+    if held_out and len(places) < len(window.rows):
+        worst = _nearest_too(window, worst)
+    samples = on_host(torch.bincount(y, minlength=len(classes)))
+    return Discriminability(classes, samples, found, held_out, worst)
+
+
+def _nearest_too(window: SourceWindow, worst: tuple[tuple[int, int, float], ...]) -> tuple[tuple[int, int, float], ...]:
+    """The worst of these pairs and of the nearest of all classes."""
+    assert window.previous is not None
+    near = window.pairs.near.to(window.labels.device)
+    found = near_discriminability(window.features, window.labels, window.previous, near).tolist()
+    named = ((window.classes[a], window.classes[b], D) for (a, b), D in zip(near.tolist(), found, strict=True))
+    known = {(a, b): D for a, b, D in (*worst, *named) if D == D}
+    return tuple((a, b, D) for (a, b), D in sorted(known.items(), key=lambda pair: pair[1])[: len(worst) or 3])
 
 
 MEASURE = Measure(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.geometry import WIDE_NUMBERS
 from le_callback.values import NAN, Tag
 
 
@@ -42,12 +43,15 @@ def effective_training(logit_means: Tensor) -> EffectiveTraining:
     EffectiveTraining(psi=0.707..., residue=0.707...)
     """
     seen = ~logit_means.isnan().any(1)
-    X = logit_means[seen].double()
-    target = torch.eye(len(logit_means), logit_means.shape[1], dtype=torch.float64, device=X.device)[seen]
+    X = logit_means if bool(seen.all()) else logit_means[seen]
+    X = X.double() if X.numel() <= WIDE_NUMBERS else X
     share = X.softmax(1)
-    psi = target - share
-    pulled = share * X - share * (share * X).sum(1, keepdim=True)
-    rms = [float(v.square().sum(1).mean().sqrt()) if len(X) else NAN for v in (psi, psi + pulled)]
+    own = seen.nonzero().flatten()
+    own = own[own < X.shape[1]]  # a single logit is that of the second class
+    psi = -share
+    psi[torch.arange(len(own), device=X.device), own] += 1
+    pulled = (X - torch.linalg.vecdot(share, X).unsqueeze(1)).mul_(share).add_(psi)
+    rms = [float(torch.linalg.vecdot(v, v).mean().sqrt()) if len(X) else NAN for v in (psi, pulled)]
     return EffectiveTraining(psi=rms[0], residue=rms[1])
 
 

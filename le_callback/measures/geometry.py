@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BLOCK = 256  # rows of the Gram matrix that are computed at once
+BLOCK = 128  # rows of the Gram matrix that are computed at once
 WIDE_NUMBERS = 2**18  # distances of means of up to so many numbers are taken in double precision
 CANCELLED = 1 / 64  # of ‖X̄_k‖² + ‖X̄_l‖²: below, 2⟨X̄_k, X̄_l⟩ takes too many digits away
 MAX_CLOSE_PAIRS = 8  # a class, that are taken one by one
@@ -28,14 +28,23 @@ def centred_gram(means: Tensor) -> Tensor:
     tensor([[ 0.5000, -0.5000],
             [-0.5000,  0.5000]])
     """
-    centred = means - centre_of(means)
-    K = len(means)
+    return products(means - centre_of(means))
+
+
+def products(x: Tensor) -> Tensor:
+    """Inner products of rows (K, p), (K, K).
+
+    >>> products(torch.eye(2))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    K = len(x)
     if K <= BLOCK:
-        return centred @ centred.T
-    gram = means.new_empty(K, K)
+        return x @ x.T
+    gram = x.new_empty(K, K)
     for start in range(0, K, BLOCK):  # it is symmetric: half of it need not be computed
         block = slice(start, start + BLOCK)
-        torch.mm(centred[block], centred[start:].T, out=gram[block, start:])
+        torch.mm(x[block], x[start:].T, out=gram[block, start:])
         gram[start + BLOCK :, block] = gram[block, start + BLOCK :].T
     return gram
 
@@ -83,6 +92,7 @@ def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     >>> projections_on(torch.tensor([[3.0]]), torch.tensor([[0.0], [2.0]]))
     (tensor([[-2.,  2.]]), tensor([1., 1.]))
     """
-    centre = means[~means.isnan().any(1)].mean(0)
+    unknown = means.sum(1).isnan()
+    centre = means[~unknown].mean(0) if bool(unknown.any()) else means.mean(0)
     candidates = (means - centre).to(features.dtype)
     return (candidates @ (features - centre).T).T, candidates.square().sum(1)  # the faster order for few classes

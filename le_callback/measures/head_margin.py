@@ -26,7 +26,7 @@ class HeadMargin:
         class_margin: (K,) means.
         tried: (K,) samples.
         hits: (K,) with a positive margin.
-        classes: of the rows of ``pairs``.
+        classes: of the rows of ``pairs``: those of ``Discriminability``.
         pairs: signed discriminability of two classes by the difference of their logits.
 
     >>> head_margin(torch.tensor([[2.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 1]), 2).accuracy
@@ -107,14 +107,18 @@ def _margins(
 
 def _of_window(window: SourceWindow) -> HeadMargin | None:
     part = window.part
+    places, paired = window.paired, window.names(window.rows[window.paired])
     if part is None:
-        return head_margin(window.samples, window.sample_labels, window.num_classes, window.classes)
+        return head_margin(window.samples, window.sample_labels, window.num_classes, paired)
     if len(part.labels) == 0:
         return None
     own, other = part.scores.unbind(1)
     classes = torch.tensor(part.classes, device=part.labels.device)
-    pairs = score_discriminability(window.features[:, window.rows], window.labels)
-    return _margins(own, other, classes[part.labels], part.num_classes, window.classes, pairs)
+    position = torch.full((len(window.rows),), -1, dtype=torch.long, device=part.labels.device)
+    position[places] = torch.arange(len(places), device=part.labels.device)
+    rows = position[window.labels]
+    pairs = score_discriminability(window.features[rows >= 0][:, window.rows[places]], rows[rows >= 0])
+    return _margins(own, other, classes[part.labels], part.num_classes, paired, pairs)
 
 
 MEASURE = Measure(

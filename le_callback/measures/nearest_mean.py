@@ -61,24 +61,21 @@ def nearest_mean_accuracy(features: Tensor, labels: Tensor, means: Tensor) -> fl
     return int(_nearest(*projections_on(features, means), labels).sum()) / len(labels)
 
 
-def nearest_mean(
-    projections: tuple[Tensor, Tensor] | None, labels: Tensor, means: Tensor | None, classes: Sequence[int]
-) -> NearestMean:
+def nearest_mean(nearest: Tensor | None, labels: Tensor, means: Tensor | None, classes: Sequence[int]) -> NearestMean:
     """Samples of each class, and how many of them have their own class mean as the nearest.
 
     Args:
-        projections: ``geometry.projections_on`` the means; None where there are none.
+        nearest: (N,) rows of ``means``; None where there are none.
         labels: (N,) rows of ``means``.
         means: (K, p) from other samples; rows with NaN are no candidates.
         classes: (K,) names of the rows as class indices.
 
-    >>> x, m = torch.tensor([[0.1], [0.9], [0.2]]), torch.tensor([[0.0], [1.0]])
-    >>> nearest_mean(projections_on(x, m), torch.tensor([0, 1, 1]), m, (0, 1)).hits
+    >>> nearest_mean(torch.tensor([0, 1, 0]), torch.tensor([0, 1, 1]), torch.tensor([[0.0], [1.0]]), (0, 1)).hits
     array([1., 1.])
     """
-    if projections is None or means is None:
+    if nearest is None or means is None:
         return NearestMean(tuple(classes), np.zeros(len(classes)), np.zeros(len(classes)))
-    tried, hits = tally(labels, _nearest(*projections, labels), ~means.isnan().any(1))
+    tried, hits = tally(labels, nearest == labels, ~means.sum(1).isnan())
     return NearestMean(tuple(classes), on_host(tried), on_host(hits))
 
 
@@ -117,7 +114,7 @@ def on_host(x: Tensor) -> Array:
 
 
 def _of_window(window: SourceWindow) -> NearestMean:
-    return nearest_mean(window.projections, window.labels, window.previous, window.classes)
+    return nearest_mean(window.nearest, window.judged_labels, window.previous, window.classes)
 
 
 MEASURE = Measure(

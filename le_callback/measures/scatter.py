@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.geometry import WIDE_NUMBERS
 from le_callback.measures.nearest_mean import on_host
 from le_callback.moments.statistics import ClassStatistics
 from le_callback.values import NAN, Array, Tag
@@ -54,12 +55,13 @@ def total_scatter(statistics: ClassStatistics) -> tuple[float, float, float]:
     >>> total_scatter(ClassMoments(num_classes=2, num_features=1)(x, y))
     (25.0, 5.0, 26.0)
     """
-    share = (statistics.weight / statistics.weight.sum()).double().unsqueeze(1)
-    centred = (statistics.mean - statistics.mean.mean(0)).double()
-    between = centred.square().sum() / len(centred)
-    distances = torch.linalg.vector_norm(centred - (share * centred).sum(0), dim=1)
-    spread = (statistics.variance - statistics.mean_noise).double().nan_to_num(nan=0.0)
-    total = (share.squeeze(1) * (spread + distances.square())).sum()
+    centred = statistics.mean - statistics.mean.mean(0)
+    centred = centred.double() if centred.numel() <= WIDE_NUMBERS else centred
+    share = (statistics.weight / statistics.weight.sum()).to(centred.dtype)
+    between = torch.linalg.vector_norm(centred, dim=1).square().mean()
+    distances = torch.linalg.vector_norm(centred.sub_(share @ centred), dim=1)
+    spread = (statistics.variance - statistics.mean_noise).to(centred.dtype).nan_to_num(nan=0.0)
+    total = (share * (spread + distances.square())).sum()
     found: list[float] = torch.stack([between, distances.mean(), total]).tolist()
     return found[0], found[1], found[2]
 
@@ -77,7 +79,7 @@ def _of_window(window: SourceWindow) -> Scatter:
     between, radius, total = total_scatter(window.compared)
     means = window.compared.mean
     if window.projections is not None and window.previous is not None:
-        moved = (means - window.previous).double().norm(dim=1)
+        moved = torch.linalg.vector_norm(means - window.previous, dim=1)
     else:
         moved = torch.full((len(means),), torch.nan)
     return Scatter(window.classes, between, radius, total, on_host(moved), dead_units(window.features))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.geometry import WIDE_NUMBERS, products
 from le_callback.values import Tag
 
 MIN_SAMPLES, MAX_SAMPLES, SAMPLES_PER_CLASS = 128, 256, 4
@@ -46,19 +47,14 @@ def sample_spread(features: Tensor, labels: Tensor, num_classes: int) -> Spread:
     most = min(MAX_SAMPLES, max(MIN_SAMPLES, SAMPLES_PER_CLASS * num_classes))
     every = -(-len(labels) // most)
     x, y = features[::every], labels[::every]
-    x = (x - x.mean(0)).double()
-    present, y = torch.unique(y, return_inverse=True)
-    members = torch.zeros(len(present), len(y), dtype=x.dtype, device=x.device)
-    members[y, torch.arange(len(y), device=y.device)] = 1
-    members /= members.sum(1, keepdim=True)
+    x = x - x.mean(0)
+    x = x.double() if x.numel() <= WIDE_NUMBERS else x
+    present, y, count = torch.unique(y, return_inverse=True, return_counts=True)
+    own = x.new_zeros(len(present), x.shape[1]).index_add_(0, y, x) / count.unsqueeze(1)
+    inner = x - own[y]
     n, p = x.shape
-    if n <= p:  # of equal trace and norm as the products of dimensions
-        total = x @ x.T
-        rows = (members @ total)[y]
-        within = total - rows - rows.T + (rows @ members.T)[:, y]
-    else:
-        inner = x - (members @ x)[y]
-        total, within = x.T @ x, inner.T @ inner
+    # of n ≤ p samples those among samples have the same trace and norm as those of dimensions
+    total, within = (products(v) if n <= p else v.T @ v for v in (x, inner))
     trace, squares, inner_trace, inner_squares = torch.stack(
         [total.diagonal().sum(), total.square().sum(), within.diagonal().sum(), within.square().sum()]
     ).tolist()

@@ -65,6 +65,8 @@ class Publisher:
         """Tell no tags of models that layers of these widths are too narrow for: they would be NaN for ever."""
         models = [f"{m.name}_{{}}{layer}" for m, layer in MODELS if widths[layer] < m.min_dimensions(num_classes)]
         self._never = tuple(f"le/{model.format(probe)}/" for model in models for probe in ("", "probe_"))
+        if any(model.startswith("L_") for model in models):
+            self._never += ("collapse/predicted",)
         for tag in [tag for tag in self._expected if tag.removeprefix(self.prefix).startswith(self._never)]:
             if trainer.callback_metrics.get(tag) is self._expected.pop(tag):
                 del trainer.callback_metrics[tag]

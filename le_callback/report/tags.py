@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
 
-from le_callback.measures import MEASURES, Measure
+from le_callback.measures import MEASURES, Measure, Prediction, predict
 from le_callback.records import WindowRecord
 from le_callback.values import NAN, Estimate, Tag
 
@@ -158,6 +158,32 @@ COEFFICIENTS = TagGroup(
     lambda record: record.coefficients,
 )
 
+PREDICTION = TagGroup(
+    (
+        Tag(
+            name="collapse/predicted",
+            label="ETF predicted",
+            unit="",
+            meaning="1 where γ > 0 and B < 0 in the L-model: then the class means tend to an ETF; else 0.",
+            look_for="1 before the deviation of the angles falls",
+            better="higher",
+            chart="collapse predicted",
+            read=lambda prediction: prediction.tends,
+        ),
+        Tag(
+            name="collapse/predicted_growth",
+            label="−B/(K−1)",
+            unit="",
+            meaning="−B/(K−1) of the L-model: log growth of the ETF part of the class means over that of the rest.",
+            look_for="grows while the means come nearer to an ETF; 1 is a factor of e",
+            better="higher",
+            chart="collapse predicted",
+            read=lambda prediction: prediction.growth,
+        ),
+    ),
+    lambda record: {"": _predicted(record)},
+)
+
 STEP_RESPONSE = TagGroup(
     (
         Tag(
@@ -273,6 +299,11 @@ RULES = TagGroup(
 )
 
 
+def _predicted(record: WindowRecord) -> Prediction | None:
+    found, K = record.coefficients.get("L_logits"), len(record.class_samples)
+    return predict(found.gamma.value, found.B, K) if found is not None and K >= 2 else None
+
+
 def _measured(measure: Measure, record: WindowRecord) -> Mapping[str, Any]:
     found = record.measures.get(measure.name, {})
     return {layer: found.get(layer) for layer in measure.layers}
@@ -282,6 +313,7 @@ GROUPS: tuple[TagGroup, ...] = (
     COEFFICIENTS,
     STEP_RESPONSE,
     *(TagGroup(measure.tags, partial(_measured, measure)) for measure in MEASURES),
+    PREDICTION,
     VERDICT,
     ALERTS,
     RULES,
@@ -298,7 +330,7 @@ def scalars(record: WindowRecord, level: Level = "all") -> dict[str, float]:
     >>> from le_callback.monitor import SeparationMonitor
     >>> record = SeparationMonitor(num_classes=3).close(step=50)
     >>> len(scalars(record)), sorted(scalars(record, "essential"))[0]
-    (74, 'etf/features/angle_deviation_deg')
+    (90, 'collapse/features/within')
     """
     found: dict[str, float] = {}
     for tag, key, subject in _entries(record):

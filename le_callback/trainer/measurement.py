@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch import nn
+
 from le_callback.alerts.alert import Alert
 from le_callback.moments.window import ClassWindow
 from le_callback.monitor import SeparationMonitor
@@ -33,18 +35,18 @@ class Measurement:
     last_record: WindowRecord | None = None
 
     @property
-    def window(self) -> ClassWindow | None:
-        """The open window; None before the first batch."""
-        return self.monitor.window
+    def open_windows(self) -> tuple[ClassWindow, ...]:
+        """What holds the samples since the last record; empty before the first batch."""
+        return self.monitor.open_windows
 
     @property
     def windows(self) -> int:
         """How many were closed."""
         return self.monitor.windows
 
-    def close(self, step: int) -> tuple[WindowRecord, list[Alert]]:
+    def close(self, step: int, head: nn.Module | None = None) -> tuple[WindowRecord, list[Alert]]:
         """Close the open window; its record, and the alerts that it raises."""
-        record = self.monitor.close(step)
+        record = self.monitor.close(step, head)
         alerts = self.alarm.add(record)
         self.last_record = replace(record, alerts=self.alarm.standing())
         return self.last_record, alerts
@@ -64,6 +66,6 @@ class Unsettled:
     """
 
     saved: dict[str, Any]
-    window = None
+    open_windows = ()
     windows = 0
     last_record = None

@@ -5,6 +5,7 @@ Legend: K classes, p feature dimensions, W processes, R rows of the window's rin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -25,8 +26,8 @@ class OneProcess:
     agreed = True
     obstacle = ""
 
-    def pool(self, window: ClassWindow | None) -> bool:
-        """The window holds all samples."""
+    def pool(self, *windows: ClassWindow) -> bool:
+        """The windows hold all samples."""
         return True
 
     def sum(self, x: Tensor) -> Tensor:
@@ -54,15 +55,15 @@ class SeveralProcesses(OneProcess):
         self.obstacle = ""  # why they have not agreed
 
     @override
-    def pool(self, window: ClassWindow | None) -> bool:
-        """Make the open window of every process that of all samples; a collective.
+    def pool(self, *windows: ClassWindow) -> bool:
+        """Make the open windows of every process those of all samples; a collective.
 
         Returns:
-            False, on every process, while some process has seen no batch yet: its window stays open.
+            False, on every process, while some process has seen no batch yet: its windows stay open.
         """
-        if not self.agreed and not self._agree(window):
+        if not self.agreed and not self._agree(windows):
             return False
-        if window is not None:
+        for window in windows:
             pool_window(window, self.rank, self.count, self._group)
         return True
 
@@ -79,21 +80,22 @@ class SeveralProcesses(OneProcess):
         dist.broadcast_object_list(objects, self._first, group=self._group)
         return objects[0]
 
-    def _agree(self, window: ClassWindow | None) -> bool:
+    def _agree(self, windows: Sequence[ClassWindow]) -> bool:
         """Take over the references of the first process, once all processes have some."""
         signatures: list[Any] = [None] * self.count
-        dist.all_gather_object(signatures, None if window is None else window.signature(), group=self._group)
-        if window is None or None in signatures:
+        dist.all_gather_object(signatures, [window.signature() for window in windows], group=self._group)
+        if [] in signatures:
             self.obstacle = "the head was not called on every process yet; until then the first window stays open"
             return False
         if any(signature != signatures[0] for signature in signatures):
             self.obstacle = "the processes found different heads, so nothing is measured; name the head with `head=`"
             return False
-        references = {name: moments.reference for name, moments in window.moments.items()}
-        agreed = {name: reference.contiguous().clone() for name, reference in references.items()}
-        for reference in agreed.values():
-            dist.broadcast(reference, self._first, group=self._group)
-        window.rebase(agreed)
+        for window in windows:
+            references = {name: moments.reference for name, moments in window.moments.items()}
+            agreed = {name: reference.contiguous().clone() for name, reference in references.items()}
+            for reference in agreed.values():
+                dist.broadcast(reference, self._first, group=self._group)
+            window.rebase(agreed)
         self.agreed = True
         return True
 

@@ -139,8 +139,9 @@ class Continuity:
         why = resume(saved, self.state(monitor), loads, lambda: _other_widths(monitor.window, batch))
         if why:
             self._notices.tell("the saved state is not continued, everything starts anew", why)
-        elif self._processes.rank > 0 and monitor.window is not None:
-            monitor.window.clear()  # its samples count once, on the first process
+        elif self._processes.rank > 0:
+            for window in monitor.open_windows:
+                window.clear()  # its samples count once, on the first process
         return not why
 
 

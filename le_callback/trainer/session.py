@@ -291,13 +291,13 @@ class Session(Idle):
         measured = self.measurement
         told = "a window could not be evaluated"
         with torch.no_grad(), self.notices.surviving(told), self._clock.evaluating():
-            if not self._processes.pool(measured.window):
+            if not self._processes.pool(*measured.open_windows):
                 self.notices.tell(self._processes.obstacle)
                 return
             if isinstance(measured, Unsettled):
                 return
             before = measured.last_record
-            record, alerts = measured.close(trainer.global_step)
+            record, alerts = measured.close(trainer.global_step, self._capturing.capture.module)
             self._publisher.window(trainer, record, before)
             self._paging.window(trainer, measured, self._clock.cost())
             self._paging.alerts(trainer, measured, alerts)

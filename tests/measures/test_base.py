@@ -17,15 +17,27 @@ def test_only_classes_of_the_window_are_compared():
     assert torch.equal(window.previous, means_of(x, y, 3)[torch.tensor([0, 1, 2])])
 
 
-def test_of_more_classes_an_evenly_spaced_subset(monkeypatch):
-    monkeypatch.setattr(base, "MAX_COMPARED", 4)
+def test_all_seen_classes_are_compared_and_pairs_are_kept_of_a_choice_that_does_not_move(monkeypatch):
+    monkeypatch.setattr(base, "MAX_PAIRED", 4)
     x, y = blobs(1, K=10, n=60)
     window = source_window(x, y, 10)
-    assert window.classes == (0, 3, 6, 9)
-    kept = (y % 3) == 0
-    assert torch.equal(window.features, x[kept])
-    assert torch.equal(3 * window.labels, y[kept])
-    assert torch.equal(window.samples, x)
+    assert window.classes == tuple(range(10))
+    assert window.names(window.rows[window.paired]) == (0, 3, 6, 9)
+    without = y != 0  # the others are followed as before
+    window = source_window(x[without], y[without], 10)
+    assert window.classes == tuple(range(1, 10))
+    assert window.names(window.rows[window.paired]) == (3, 6, 9)
+
+
+def test_of_many_samples_an_evenly_spaced_choice_is_compared_with_all_means(monkeypatch):
+    monkeypatch.setattr(base, "LEAST_JUDGED", 4)
+    monkeypatch.setattr(base, "_JUDGED_WORK", 10 * 3 * 5)
+    x, y = blobs(4, K=3, n=40)
+    window = source_window(x, y, 3, means_of(x, y, 3))
+    assert window.judged.tolist() == list(range(0, 40, 4))
+    distances = torch.cdist(x[::4], means_of(x, y, 3))
+    assert torch.equal(window.nearest, distances.argmin(1))
+    assert torch.equal(window.judged_labels, y[::4])
 
 
 def test_projections_need_a_sample_with_a_mean_from_before():

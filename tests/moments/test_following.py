@@ -13,6 +13,7 @@ from trainings import trainer
 
 from le_callback import LECallback, SeparationMonitor
 from le_callback.alerts.saving import to_plain
+from le_callback.measures import etf_angles
 from le_callback.moments import following
 from le_callback.moments.following import Following, followed_classes, limits
 from le_callback.moments.statistics import class_statistics
@@ -72,7 +73,7 @@ def test_what_is_left_out_is_said():
 
 
 def test_measures_are_those_of_the_followed_classes_alone(few):
-    """Against a monitor that is given their samples and logits, as if there were no others."""
+    """Against a monitor that is given their samples and logits, as if there were no others; angles are of all."""
     part, alone = SeparationMonitor(K), SeparationMonitor(len(FOLLOWED))
     position = torch.full((K,), -1)
     position[FOLLOWED] = torch.arange(len(FOLLOWED))
@@ -84,13 +85,18 @@ def test_measures_are_those_of_the_followed_classes_alone(few):
         assert found.class_samples == tuple(torch.bincount(y, minlength=K).tolist())
         assert found.samples == N
         for layer in ("features", "logits"):
-            assert found.etf[layer].deviation == pytest.approx(expected.etf[layer].deviation, rel=1e-5)
-            assert found.etf[layer].classes == tuple(FOLLOWED)
+            if layer == "logits":
+                assert found.etf[layer].deviation == pytest.approx(expected.etf[layer].deviation, rel=1e-5)
+                assert found.etf[layer].classes == tuple(FOLLOWED)
             assert found.spread[layer].dimensions == pytest.approx(expected.spread[layer].dimensions, rel=1e-4)
             assert found.nearest_mean[layer].hits.tolist() == expected.nearest_mean[layer].hits.tolist()
             pairs = found.discriminability[layer], expected.discriminability[layer]
             np.testing.assert_allclose(pairs[0].pairs, pairs[1].pairs, rtol=1e-4)
             assert pairs[0].pair == tuple(FOLLOWED[k] for k in pairs[1].pair)
+        everything = etf_angles(torch.stack([x[y == k].mean(0) for k in range(K)]))
+        assert found.etf["features"].deviation == pytest.approx(everything.deviation, rel=1e-4)
+        assert found.etf["features"].pair == everything.pair
+        assert found.collapse.num_classes == K
         np.testing.assert_allclose(found.head.pairs, expected.head.pairs, rtol=1e-4)
         assert found.head.classes == found.discriminability["features"].classes
         margin = z.gather(1, y[:, None])[:, 0] - z.scatter(1, y[:, None], -math.inf).amax(1)
@@ -186,7 +192,8 @@ def test_batches_without_a_followed_class_pass(few):
     monitor.update(features=x[none], logits=z[none], target=y[none])
     assert monitor.close(1).samples == none.sum()
     monitor.update(features=x, logits=z, target=y)
-    assert monitor.close(2).etf["features"].classes == tuple(FOLLOWED)
+    etf = monitor.close(2).etf
+    assert (etf["features"].classes, etf["logits"].classes) == (tuple(range(K)), tuple(FOLLOWED))
     monitor.update(features=x[:, :2], logits=z, target=y)
     monitor.update(features=x, logits=z[:, :4], target=y)
     assert monitor.skipped["changed_width"] == 2
@@ -301,15 +308,15 @@ def test_two_processes_count_all_classes_together(few):
     both.update(features=x, logits=z, target=y)
     for part, rows in zip(parts, (slice(0, 150), slice(150, None)), strict=True):
         part.update(features=x[rows], logits=z[rows], target=y[rows])
-    first, second = (part.window for part in parts)
-    second.rebase({name: m.reference for name, m in first.moments.items()})
-    labels, deviations = zip(*(window.ring.last(window.ring.capacity) for window in (first, second)), strict=True)
-    one, other = first.sums(), second.sums()
-    first.replace(
-        {name: x + other[name] for name, x in one.items()},
-        torch.cat(labels),
-        {name: torch.cat([d[name] for d in deviations]) for name in deviations[0]},
-    )
+    for first, second in zip(*(part.open_windows for part in parts), strict=True):
+        second.rebase({name: m.reference for name, m in first.moments.items()})
+        labels, deviations = zip(*(window.ring.last(window.ring.capacity) for window in (first, second)), strict=True)
+        one, other = first.sums(), second.sums()
+        first.replace(
+            {name: x + other[name] for name, x in one.items()},
+            torch.cat(labels),
+            {name: torch.cat([d[name] for d in deviations]) for name in deviations[0]},
+        )
     found, expected = parts[0].close(1), both.close(1)
     assert found.class_samples == expected.class_samples
     assert found.head.hits.tolist() == expected.head.hits.tolist()

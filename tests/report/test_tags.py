@@ -53,6 +53,22 @@ EXPECTED = {
     "etf/logits/angle_deviation_deg": 22.0,
     "etf/logits/angle_smallest_deg": 23.0,
     "etf/logits/norm_variation": 24.0,
+    "collapse/features/etf_error": 15.0,
+    "collapse/features/uniformity": 16.0,
+    "collapse/features/cosine_excess": 17.0,
+    "collapse/logits/etf_error": 25.0,
+    "collapse/logits/uniformity": 26.0,
+    "collapse/logits/cosine_excess": 27.0,
+    "collapse/features/within": 501.0,
+    "collapse/features/trace_ratio": 502.0,
+    "collapse/features/cdnv": 503.0,
+    "collapse/features/self_duality": 504.0,
+    "collapse/features/self_duality_cosine": 505.0,
+    "collapse/features/head_agreement": 506.0,
+    "collapse/features/mean_rank": 507.0,
+    "collapse/features/mean_stable_rank": 508.0,
+    "collapse/predicted": 0.0,
+    "collapse/predicted_growth": -1002.0,
     "separation/features/nearest_mean_accuracy": 0.75,
     "separation/logits/nearest_mean_accuracy": 0.5,
     "separation/features/discriminability_min": 401.0,
@@ -102,7 +118,8 @@ def test_rates_name_a_unit_of_time_that_is_not_the_step():
 def test_what_is_missing_is_nan_and_no_tag_less():
     empty = scalars(distinct_record(measures={}, regime=None))
     assert empty.keys() == EXPECTED.keys()
-    missing = {tag for tag in EXPECTED if tag.split("/")[0] in ("etf", "separation")}
+    missing = {tag for tag in EXPECTED if tag.split("/")[0] in ("etf", "separation", "collapse")}
+    missing -= {"collapse/predicted", "collapse/predicted_growth"}
     assert {tag for tag, value in empty.items() if math.isnan(value)} == missing
     assert scalars(distinct_record(alerts={})).keys() == {t for t in EXPECTED if not t.startswith("alerts/")}
     assert scalars(distinct_record())["separation/converged"] == 1
