@@ -12,16 +12,22 @@ from le_callback.simulation.class_strengths import ClassStrengths, fit_class_str
 from le_callback.simulation.exits import exit_times
 from le_callback.simulation.noise import NoiseEstimate, estimate_mean_noise, estimate_sample_noise
 from le_callback.simulation.ode import simulate_ode
+from le_callback.simulation.ordering import CommonDirection, common_direction
 from le_callback.simulation.probabilities import gaussian_separation_probability, simulated_separation_probability
 from le_callback.simulation.projection import project_integrals
 from le_callback.simulation.scores import relative_difference
 from le_callback.simulation.sde import simulate_sde
+from le_callback.simulation.spectrum import PairOutlook, SeparationSpectrum, separation_spectrum
 from le_callback.simulation.strengths import LEIntegrals
 
 __all__ = [
     "ClassStrengths",
+    "CommonDirection",
     "LEIntegrals",
     "NoiseEstimate",
+    "PairOutlook",
+    "SeparationSpectrum",
+    "common_direction",
     "estimate_mean_noise",
     "estimate_sample_noise",
     "exit_times",
@@ -29,6 +35,7 @@ __all__ = [
     "gaussian_separation_probability",
     "project_integrals",
     "relative_difference",
+    "separation_spectrum",
     "simulate_ode",
     "simulate_sde",
     "simulated_separation_probability",
