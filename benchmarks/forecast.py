@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import textwrap
 import time
 from collections import Counter
 from dataclasses import replace
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from forecast_runs import KINDS, READINGS, Run, recorded
+from forecast_runs import KINDS, Run, recorded
 from tqdm import tqdm
 
 from le_callback.forecast.growth_laws import SHORT, elasticity
@@ -129,8 +130,8 @@ def separations(past, source, model, data, log_ratio, now):
 
 
 HEAD = [
-    "| trainings | forecasts made | gaps in band | score: ours | persistence | trend | width: ours | persistence | trend "
-    "| worst ratio in band | score: ours | persistence | trend | width: ours | persistence | trend |",
+    "| trainings | forecasts made | gaps in band | score: ours | persistence | trend | width: ours | persistence"
+    " | trend | worst ratio in band | score: ours | persistence | trend | width: ours | persistence | trend |",
     "|" + "---|" * 16,
 ]
 
@@ -177,6 +178,28 @@ REASONS = {
 }
 
 
+ABOUT = """
+{count} trainings of each of {kinds} kinds, seeds {judging[0]} to {judging[-1]}, which no choice was made on: the
+numbers of the laws are those of largest likelihood on seeds {choosing[0]} to {choosing[-1]}, their widths then raised by 8 %.
+Even seeds train a perceptron on digits (K = 10, 3,000 steps), odd ones the paper's network on GeoMNIST (K = 3, 2,400
+steps); learning rate and batch size are drawn by the seed (`forecast_runs.py`). Class means of training windows and of
+a probe of 50 samples a class, 200 readings; logits by the I- and the L-model, features by the I-model.
+"""
+COLUMNS = """
+In band: share of the later readings in the 90 % bands, of all gaps of two class means, and of the smallest gap over the
+within-class deviation (worst ratio), at twelve times up to the end of the training. Score: interval score of the 90 %
+band on logs, lower is better. Width: median of upper over lower end at the end of the training. Persistence says that
+all stays as it is, trend that log gaps go on in log time as over the last fifth; both have bands from their own earlier
+errors. Scores and widths are of the forecasts that were made. Schedules count time in cumulative learning rate, as
+`LECallback(time_axis="lr")` does, unless they say steps.
+"""
+
+
+def wrapped(text):
+    """A paragraph in lines."""
+    return textwrap.fill(" ".join(text.split()), 118)
+
+
 def report(scores, command):
     """Lines of the report."""
     own = {key: s for key, s in scores.items() if key[-1] == "own"}
@@ -190,21 +213,9 @@ def report(scores, command):
         "",
         f"`{command}` · {datetime.date.today()}",
         "",
-        f"{len(JUDGING)} trainings of each of {len(KINDS)} kinds, seeds {JUDGING[0]} to {JUDGING[-1]}, which no choice was"
-        " made on: the numbers of",
-        f"the laws are those of largest likelihood on seeds {CHOOSING[0]} to {CHOOSING[-1]}, their widths then raised by"
-        " 8 %. Even seeds train a",
-        "perceptron on digits (K = 10, 3,000 steps), odd ones the paper's network on GeoMNIST (K = 3, 2,400 steps);",
-        "learning rate and batch size are drawn by the seed (`forecast_runs.py`). Class means of training windows and",
-        f"of a probe of 50 samples a class, {READINGS} readings; logits by the I- and the L-model, features by the"
-        " I-model.",
+        wrapped(ABOUT.format(count=len(JUDGING), kinds=len(KINDS), judging=JUDGING, choosing=CHOOSING)),
         "",
-        "In band: share of the later readings in the 90 % bands, of all gaps of two class means, and of the smallest",
-        "gap over the within-class deviation (worst ratio), at twelve times up to the end of the training. Score:",
-        "interval score of the 90 % band on logs, lower is better. Width: median of upper over lower end at the end of",
-        "the training. Persistence says that all stays as it is, trend that log gaps go on in log time as over the last",
-        "fifth; both have bands from their own earlier errors. Scores and widths are of the forecasts that were made.",
-        'Schedules count time in cumulative learning rate, as `LECallback(time_axis="lr")` does.',
+        wrapped(COLUMNS),
         "",
         *HEAD,
         row("all", list(own.values())),
@@ -219,10 +230,12 @@ def report(scores, command):
         "",
         f"Where growth changes too fast, the trend's own bands span a factor of {span:,.0f} at the median.",
         "",
-        f"Separation times, levels {LEVELS} that were reached later: {len(separation)};"
-        f" {np.mean([low <= true <= high for true, low, _, high in separation]):.2f} in the 90 % interval,"
-        f" {np.mean([1 / 1.5 <= median / true <= 1.5 for true, _, median, _ in separation]):.2f} of the medians within a"
-        " factor of 1.5.",
+        wrapped(
+            f"Separation times, levels {LEVELS} that were reached later: {len(separation)};"
+            f" {np.mean([low <= true <= high for true, low, _, high in separation]):.2f} in the 90 % interval,"
+            f" {np.mean([1 / 1.5 <= median / true <= 1.5 for true, _, median, _ in separation]):.2f} of the medians"
+            " within a factor of 1.5."
+        ),
         "",
         f"One forecast took {np.median(seconds):.2f} s of one core at the median, {np.max(seconds):.2f} s at most.",
     ]

@@ -10,6 +10,7 @@ The estimators never import this package: it is their independent oracle.
 
 from le_callback.simulation.class_strengths import ClassStrengths, fit_class_strengths
 from le_callback.simulation.exits import exit_times
+from le_callback.simulation.imitation import Imitation, imitate
 from le_callback.simulation.noise import NoiseEstimate, estimate_mean_noise, estimate_sample_noise
 from le_callback.simulation.ode import simulate_ode
 from le_callback.simulation.ordering import CommonDirection, common_direction
@@ -23,6 +24,7 @@ from le_callback.simulation.strengths import LEIntegrals
 __all__ = [
     "ClassStrengths",
     "CommonDirection",
+    "Imitation",
     "LEIntegrals",
     "NoiseEstimate",
     "PairOutlook",
@@ -33,6 +35,7 @@ __all__ = [
     "exit_times",
     "fit_class_strengths",
     "gaussian_separation_probability",
+    "imitate",
     "project_integrals",
     "relative_difference",
     "separation_spectrum",
