@@ -179,11 +179,12 @@ REASONS = {
 
 
 ABOUT = """
-{count} trainings of each of {kinds} kinds, seeds {judging[0]} to {judging[-1]}, which no choice was made on: the
-numbers of the laws are those of largest likelihood on seeds {choosing[0]} to {choosing[-1]}, their widths then raised by 8 %.
-Even seeds train a perceptron on digits (K = 10, 3,000 steps), odd ones the paper's network on GeoMNIST (K = 3, 2,400
-steps); learning rate and batch size are drawn by the seed (`forecast_runs.py`). Class means of training windows and of
-a probe of 50 samples a class, 200 readings; logits by the I- and the L-model, features by the I-model.
+{count} trainings of each of {kinds} kinds, seeds {judging}, which no choice was made on: the
+numbers of the laws are those of largest likelihood on seeds {choosing}, their widths then
+raised by 8 %. Even seeds train a perceptron on digits (K = 10, 3,000 steps), odd ones the paper's network on
+GeoMNIST (K = 3, 2,400 steps); learning rate and batch size are drawn by the seed (`forecast_runs.py`). Class means
+of training windows and of a probe of 50 samples a class, 200 readings; logits by the I- and the L-model, features
+by the I-model.
 """
 COLUMNS = """
 In band: share of the later readings in the 90 % bands, of all gaps of two class means, and of the smallest gap over the
@@ -193,6 +194,11 @@ all stays as it is, trend that log gaps go on in log time as over the last fifth
 errors. Scores and widths are of the forecasts that were made. Schedules count time in cumulative learning rate, as
 `LECallback(time_axis="lr")` does, unless they say steps.
 """
+
+
+def _span(seeds):
+    """First and last."""
+    return f"{seeds[0]} to {seeds[-1]}"
 
 
 def wrapped(text):
@@ -213,7 +219,7 @@ def report(scores, command):
         "",
         f"`{command}` · {datetime.date.today()}",
         "",
-        wrapped(ABOUT.format(count=len(JUDGING), kinds=len(KINDS), judging=JUDGING, choosing=CHOOSING)),
+        wrapped(ABOUT.format(count=len(JUDGING), kinds=len(KINDS), judging=_span(JUDGING), choosing=_span(CHOOSING))),
         "",
         wrapped(COLUMNS),
         "",

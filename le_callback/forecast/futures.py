@@ -21,8 +21,8 @@ from le_callback.values import Array
 _LEAST = 8  # readings
 _REACH = 0.5  # of the longer window: log time that the readings must reach back over
 _WIDEST = 1000.0  # factor that a band may span
-_NUMBERS = 2**18  # coordinates of class means that are simulated at once
-_LEAST_PATHS = 48
+_NUMBERS = 2**17  # coordinates of class means that are simulated at once
+_LEAST_PATHS = 32
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ def _shoot(pulls: Pulls, x: Array, times: Array, genuine: Array, guess: Array) -
         return np.vstack([slopes, np.diag(tie)])
 
     first = np.clip(guess, -0.99 * bound, 0.99 * bound)
-    return np.asarray(least_squares(missed, first, jac=derivatives, bounds=(-bound, bound), max_nfev=40).x)
+    return np.asarray(least_squares(missed, first, jac=derivatives, bounds=(-bound, bound), max_nfev=25).x)
 
 
 def _paths(pulls: Pulls, x: Array, times: Array, strengths: Array) -> Array:
