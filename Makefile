@@ -5,6 +5,7 @@
 # make package   build the package, check it, and fit in an environment that has nothing else
 # make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.regime.*' for one file
 # make overhead   own cost beside bare kernels
+# make gpu   own cost on a GPU, which it needs
 # make memory   memory, time and checkpoints with very many classes
 # make paper   the source paper's experiments: figures 1 to 5 and tables; interrupted, it goes on where it was
 #              make paper RUNS=10 CIFAR=cifar-10-python.tar.gz   averages of ten trainings, with CIFAR-10
@@ -65,6 +66,9 @@ clean:
 .PHONY: accuracy tail-index overhead memory phase-transition forecast imitation paper
 overhead: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
+
+gpu: .venv/ready
+	$(BIN)/python benchmarks/gpu.py
 
 memory: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py

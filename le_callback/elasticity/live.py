@@ -86,7 +86,8 @@ class LiveCoefficients:
                 along = model.sample_coordinates(samples, labels).squeeze(1)
                 per_sample = noise / moments.variance  # Σw²/W²
                 noise = along_direction(along, labels, K) * per_sample
-        return read_modes(model, widened(moments.mean), widened(noise), K, dimensions)
+        means = widened(moments.mean)
+        return read_modes(model, means, widened(noise).to(means.device), K, dimensions)
 
     def _undefined(self, tracker: CoefficientTracker, time: float) -> WindowCoefficients:
         status = f"needs at least {tracker.model.min_dimensions(self.num_classes)} dimensions"

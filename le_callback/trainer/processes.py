@@ -120,8 +120,8 @@ def pool_window(window: ClassWindow, rank: int, count: int, group: Any = None) -
     The samples of a process are put where those of the others are zero, so that one sum also gathers. If a window has
     at most R/W samples on each process, all of them are kept.
     """
-    share = window.capacity // count
-    sums, (labels, rows) = window.sums(), window.latest(share)
+    share = window.ring.capacity // count
+    sums, (labels, rows) = window.sums(), window.ring.last(share)
     mine = slice(rank * share, rank * share + len(labels))
     gathered = {name: x.new_zeros(share * count, x.shape[1]) for name, x in rows.items()}
     for name, x in rows.items():

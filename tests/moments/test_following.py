@@ -303,7 +303,7 @@ def test_two_processes_count_all_classes_together(few):
         part.update(features=x[rows], logits=z[rows], target=y[rows])
     first, second = (part.window for part in parts)
     second.rebase({name: m.reference for name, m in first.moments.items()})
-    labels, deviations = zip(*(window.latest(window.capacity) for window in (first, second)), strict=True)
+    labels, deviations = zip(*(window.ring.last(window.ring.capacity) for window in (first, second)), strict=True)
     one, other = first.sums(), second.sums()
     first.replace(
         {name: x + other[name] for name, x in one.items()},

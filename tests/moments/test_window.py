@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from oracles import class_moments
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
+from le_callback.moments import ring as ring_module
 from le_callback.moments import window as window_module
 from le_callback.moments.window import ClassWindow
 
@@ -19,7 +20,8 @@ K, P, RING = 3, 2, 16
 @pytest.fixture(autouse=True)
 def _small_ring(monkeypatch):
     """A ring of 16 rows, so that short streams wrap around."""
-    monkeypatch.setattr(window_module, "MIN_ROWS", RING)
+    monkeypatch.setattr(ring_module, "MIN_ROWS", RING)
+    monkeypatch.setattr(ring_module, "RING_ROWS", RING)
 
 
 def stream(seed, n, soft=False, dtype=torch.float64):
@@ -59,7 +61,7 @@ def assert_matches(window, x, target, ignore_index=None):
 
 def test_the_small_ring_is_in_force():
     window = open_window(torch.zeros(1, P, dtype=torch.float64))
-    assert window._capacity == RING
+    assert window.ring.rows["features"].shape[0] == RING
 
 
 @properties
@@ -292,12 +294,12 @@ def test_accepts_only_the_widths_of_the_first_batch():
     [(2, 4, 1024), (500, 4, 2000), (5000, 4, 4096), (2, 2**15, 64), (2, 2**22, 1)],
     ids=["least", "per class", "most", "bytes", "one row"],
 )
-def test_ring_is_bounded_in_rows_and_bytes(num_classes, width, rows, monkeypatch):
+def test_samples_are_bounded_in_rows_and_bytes(num_classes, width, rows, monkeypatch):
     monkeypatch.undo()
     # the reference is a view without memory, so that wide ones cost nothing
     window = ClassWindow({"features": torch.zeros(1, 1).expand(num_classes, width)})
-    assert window._capacity == rows
-    assert window._rows["features"].shape == (rows, width)
+    assert window.ring.capacity == rows
+    assert window.ring.rows["features"].shape == (max(rows, min(2048, 2**21 // width)), width)
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -337,7 +339,7 @@ def test_state_does_not_grow():
     window = open_window(x[:1])
 
     def held():
-        tensors = [window._labels, window._ever_seen, *window._rows.values()]
+        tensors = [window.ring.labels, window._ever_seen, *window.ring.rows.values()]
         tensors += [tensor for moments in window.moments.values() for tensor in vars(moments).values()]
         return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
@@ -359,7 +361,7 @@ def test_samples_are_read_anew_after_the_window_changed():
     torch.testing.assert_close(window.samples("features")[0], x, rtol=0, atol=1e-14)
     window.rebase({name: m.reference + 1 for name, m in window.moments.items()})
     torch.testing.assert_close(window.samples("features")[0], x, rtol=0, atol=1e-14)
-    kept, deviations = window.latest(5)
+    kept, deviations = window.ring.last(5)
     window.replace(window.sums(), kept, deviations)
     assert len(window.samples("features")[0]) == 5
     window.advance()
