@@ -206,6 +206,21 @@ def wrapped(text):
     return textwrap.fill(" ".join(text.split()), 118)
 
 
+def shortfalls(own):
+    """Kinds of which the bands hold less than 85 % or more than 95 %, and those where a naive forecast scores better."""
+    found = []
+    for kind in KINDS:
+        told = [s for s in chosen(own, kind=kind) if all(s[n] for n in NAMES)]
+        for quantity in ("gaps", "ratio"):
+            held, ours = (np.mean([s["ours"][quantity][i] for s in told]) for i in (0, 1))
+            if not 0.85 <= held <= 0.95:
+                found.append(f"{kind}: {quantity}, {held:.2f} in band")
+            for name in NAMES[1:]:
+                if np.mean([s[name][quantity][1] for s in told]) < ours:
+                    found.append(f"{kind}: {quantity}, {name} scores better")
+    return "; ".join(found) or "nowhere"
+
+
 def report(scores, command):
     """Lines of the report."""
     own = {key: s for key, s in scores.items() if key[-1] == "own"}
@@ -229,6 +244,8 @@ def report(scores, command):
         *[row(f"made at {when}", chosen(own, when=when)) for when in WHEN],
         *[row(f"{source}, {model}-model", chosen(own, source=source, model=model)) for source, model in CASES],
         *steps,
+        "",
+        wrapped(f"Outside of 85 to 95 % in band, or worse than a naive forecast: {shortfalls(own)}."),
         "",
         "Why the others were not made:",
         "",
