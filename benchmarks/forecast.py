@@ -207,7 +207,7 @@ def wrapped(text):
 
 
 def shortfalls(own):
-    """Kinds of which the bands hold less than 85 % or more than 95 %, and those where a naive forecast scores better."""
+    """Kinds of which bands hold less than 85 % or more than 95 %, and those where a naive forecast scores better."""
     found = []
     for kind in KINDS:
         told = [s for s in chosen(own, kind=kind) if all(s[n] for n in NAMES)]
