@@ -11,7 +11,8 @@
 # make memory   memory, time and checkpoints with very many classes
 # make paper   the source paper's experiments: figures 1 to 5 and tables; interrupted, it goes on where it was
 #              make paper RUNS=10 CIFAR=cifar-10-python.tar.gz   averages of ten trainings, with CIFAR-10
-# make accuracy, make tail-index, make phase-transition, make forecast   long reproductions with progress bars
+# make accuracy, make tail-index, make phase-transition, make forecast, make imitation
+#              long reproductions with progress bars; make imitation CIFAR=cifar-10-python.tar.gz   with CIFAR-10
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
@@ -69,7 +70,7 @@ clean:
 	rm -rf .venv dist mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy tail-index overhead memory collapse phase-transition forecast paper
+.PHONY: accuracy tail-index overhead gpu memory collapse phase-transition forecast imitation paper
 overhead: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
 
@@ -93,6 +94,9 @@ phase-transition: .venv/ready
 
 forecast: .venv/ready
 	$(BIN)/python benchmarks/forecast.py
+
+imitation: .venv/ready
+	$(BIN)/python benchmarks/imitation.py $(if $(CIFAR),--cifar $(CIFAR))
 
 RUNS ?= 1
 CIFAR ?=

@@ -56,13 +56,12 @@ class Trajectory:
     def estimate(self, source: str, model: LEModel | str, **options: Any) -> LECoefficients:
         """Coefficients of one source, centred in time unless ``causal=True``; options of ``estimate_coefficients``.
 
-        Times before every class was seen are left out. The window is at most the length of the run.
+        Times before every class was seen are left out.
 
         Raises:
             ValueError: if there is no such source, or as ``estimate_coefficients``.
         """
         data = self._source(source)
-        options.setdefault("window", min(51, len(data.times)))
         noise = None if Source.parse(source).probe else data.mean_noise
         return estimate_coefficients(data.means, data.times, model=model, noise=noise, **options)
 

@@ -14,6 +14,7 @@ Legend: T times, K classes, p feature dimensions, m levels in a window; numpy fl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from le_callback.elasticity.coefficients import LECoefficients
 from le_callback.elasticity.inputs import Run
 from le_callback.elasticity.problem import Method, Problem
 from le_callback.elasticity.sliding import WindowEstimates, WindowSettings
+from le_callback.elasticity.window_choice import FINER, choose_window
 from le_callback.errors import require
 from le_callback.similarity import LEModel, as_model
 
@@ -42,8 +44,8 @@ def estimate_coefficients(  # noqa: PLR0913 -- one keyword for each choice of th
     method: str = "modes",
     priors: Any = None,
     noise: Any = None,
-    window: int = 51,
-    order: int = 2,
+    window: int | None = None,
+    order: int | None = None,
     confidence: float = 0.95,
     causal: bool = False,
     threshold: float = 3.0,
@@ -59,9 +61,11 @@ def estimate_coefficients(  # noqa: PLR0913 -- one keyword for each choice of th
         priors: class frequencies or a sampling matrix, see ``similarity.sampling_matrix``; None: balanced.
         noise: sampling variance of the class means: a ``SamplingNoise``, or its trace ``(T, K)`` or ``(K,)``; None is
             exact means (a probe).
-        window: number of times in a window, m.
+        window: number of times in a window, m; None is 51, all in a shorter run, and fewer where the class means are so
+            free of noise that this pays, see ``window_choice``.
         order: number of functions of time that make up α and β within a window (1: constant), see
-            ``growth.rate_basis``; ``"closed_form"``: degree of the polynomial.
+            ``growth.rate_basis``; ``"closed_form"``: degree of the polynomial. None is 2; where there is no noise up to
+            4, with ``"regression"`` 3.
         confidence: of all intervals.
         causal: use only the past of each time, as in live use; else windows are centred.
         threshold: a mode is identifiable where its squared norm is above ``threshold`` times its sampling noise.
@@ -87,12 +91,16 @@ def estimate_coefficients(  # noqa: PLR0913 -- one keyword for each choice of th
     """
     model = as_model(model)
     require(method in METHODS, "method", method, f"one of {', '.join(METHODS)}")
-    settings = _window_settings(window, order, causal, confidence)
+    chosen = METHODS[method]
     run = Run.of(means, times, noise, model)
     T = len(run.times)
     wanted = list(range(T)) if evaluate is None else sorted({range(T)[i] for i in evaluate})
-    chosen = METHODS[method]
-    result, identifiable = chosen.solve(Problem(run, model, priors, wanted, settings, threshold))
+    problem = Problem(run, model, priors, wanted, WindowSettings(), threshold)
+    window, order = choose_window(
+        problem.norm_modes(), run.times, window=window, order=order, finer=FINER[method], spare=chosen.extra_times
+    )
+    settings = _window_settings(window, order, causal, confidence)
+    result, identifiable = chosen.solve(replace(problem, settings=settings))
     long_enough = T >= window + chosen.extra_times
     return result.to_coefficients(
         run.times,

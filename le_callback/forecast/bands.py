@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from le_callback.elasticity.inputs import check_means
-from le_callback.forecast.futures import Future, fit_run, process_noise, simulate_futures
-from le_callback.forecast.growth_laws import LAWS
+from le_callback.forecast.futures import Future, ProcessNoise, fit_run, process_noise, simulate_futures
 from le_callback.forecast.inputs import Run, check_bands, check_end, check_sigma, read_run
 from le_callback.similarity import LEModel, as_model
 from le_callback.simulation.inputs import check_count, check_generator
 from le_callback.values import NAN, Array
 
-_STEPS = 40  # future times
+_STEPS = 24  # future times
 _LEAST_FUTURES = 50
 
 
@@ -76,7 +75,6 @@ class Forecast:
         ratio: smallest gap over within-class deviation ``(N,)``, None where the deviation is not known.
         separation: when ``ratio`` reaches the level.
         past_times, past_worst_gap, past_ratio: the same of the run so far.
-        laws: weight of each law of growth, by κ (``growth_laws``).
         model: name.
         confidence: of the bands.
         time_unit: of all times.
@@ -85,7 +83,7 @@ class Forecast:
     >>> t = np.arange(1.0, 6.0)
     >>> early = forecast(np.ones((5, 2, 1)), t, model="I", generator=torch.Generator())
     >>> early.made_at, early.status[:15]
-    (5.0, 'only 4 readings')
+    (5.0, 'only 3 readings')
     """
 
     made_at: float
@@ -99,7 +97,6 @@ class Forecast:
     past_times: Array = field(repr=False)
     past_worst_gap: Array = field(repr=False)
     past_ratio: Array | None = field(repr=False)
-    laws: dict[float, float]
     model: str
     confidence: float
     time_unit: str
@@ -121,24 +118,28 @@ def forecast(  # noqa: PLR0913 -- one call for a user, each setting with its def
     level: float = 1.0,
     time_unit: str = "step",
 ) -> Forecast:
-    """Continue the growth of both modes, simulate the LE-SDE forward, and widen by what the same run teaches.
+    """Continue the growth of both modes and of every gap, simulate the LE-SDE forward, and add how trainings stray.
 
-    1. Elasticities: log growth of the common and the difference mode per unit of log time, read over the last fifth
-       of the run. They go on by a power law, a log law or a faster saturating one (``growth_laws.LAWS``); the laws are
-       weighed by how well each, started earlier in this run, met the present. α and β follow from the two modes.
-    2. Each future draws a law and the joint error of one such backtest, times a heavy-tailed factor of random sign, as
-       an error of today's elasticities; the sampling error of the last means; and Brownian noise. Its class means then
-       move by the LE-SDE with α, β of its own. Bands are quantiles over the futures.
-    3. The two-parameter model gives all pairs one growth, or two. What a pair, a class or the worst pair grows beyond
-       that is read from its own curve, continued by the same law, and backtested in the same way.
+    1. Growth per unit of log time, of the common and the difference mode and of each quantity: slopes over the last
+       fifth and half of the run. It goes on by a log law, the slower the farther the worst pair is separated already
+       (``growth_laws``). α and β follow from the two modes.
+    2. Each future moves its class means by the LE-SDE with these α, β, and with Brownian noise that is estimated apart
+       for what all classes do alike and for what each does besides.
+    3. The two-parameter model gives all pairs one growth, or two. Where a pair, a class or the worst pair goes is read
+       from its own curve; the LE-SDE says how far noise takes it from there.
+    4. An error of each quantity's growth, in proportion to what trainings showed for curves as steep and as bent, and
+       that of its last reading. Bands are quantiles over the futures.
 
-    A run whose growth changed lately gets wide bands. A stage of growth that has left no trace yet, such as the end of
-    a plateau, is not foreseen. The scale and the tails of the factor, and the length of the windows, were chosen on
-    trainings; ``benchmarks/results/forecast.md`` says how the bands did on others.
+    A stage of growth that has left no trace yet, such as the end of a plateau, is not foreseen. Where the classes have
+    not begun to separate, and where the bands would span more than a factor of 1,000, there are none, and ``status``
+    says so. The numbers of the laws were chosen on trainings; ``benchmarks/results/forecast.md`` says how the bands did
+    on others. For schedules of the learning rate, count the times in cumulative learning rate, as
+    ``LECallback(time_axis="lr")`` does: what is to come is foreseen only in the time that it is counted in.
 
     Args:
-        means: ``(T, K, p)`` class means up to now; times at which some are NaN are left out. Only the times from
-            ``exp(-1.3)``, about a quarter, of the last one on are used.
+        means: ``(T, K, p)`` class means up to now; times at which some are NaN are left out. Growth is
+            read from ``exp(-0.8)``, about a half, of the last time on. Of more than 276 pairs, those that are closest
+            at the last time are followed.
         times: ``(T,)``, strictly increasing, counted from the start of the training; times ≤ 0 are left out.
         model: I-model or L-model, also by name, ``"I"`` or ``"L"``, or simplex directions.
         generator: source of all random numbers.
@@ -146,7 +147,8 @@ def forecast(  # noqa: PLR0913 -- one call for a user, each setting with its def
         spread: within-class variance tr Σ_k ``(T, K)``, for the separation time.
         sampling_noise: expected squared error of each mean, tr Σ_k/n_k ``(T, K)``; None where the same samples are
             seen every time, as by a probe.
-        noise: σ or σ_k ``(K,)`` per square root of time of the class means; estimated if left out.
+        noise: σ or σ_k ``(K,)`` per square root of time of the class means, each class on its own; estimated if left
+            out.
         samples: number of futures S.
         confidence: of the bands.
         level: gap over deviation that counts as separated. 1 is a class-distance normalised variance (CDNV) of 1.
@@ -159,13 +161,13 @@ def forecast(  # noqa: PLR0913 -- one call for a user, each setting with its def
         ValueError: shapes, settings out of range, more than 64 classes, or a model without two modes.
         TypeError: a generator or a model that is none.
 
-    Source: the LE-SDE of Zhang, Wang, Su 2021, section 2; laws of growth, backtests and bands are our own.
+    Source: the LE-SDE of Zhang, Wang, Su 2021, section 2; the law of growth and the bands are our own.
 
     >>> t = np.arange(1.0, 101.0)
     >>> x = t[:, None, None] * np.array([[1.0], [2.0]])  # a power law
     >>> found = forecast(x, t, model="I", generator=torch.Generator().manual_seed(0))
     >>> round(float(found.worst_gap.median[-1]), 3)  # at t = 300
-    300.0
+    280.866
     """
     model = as_model(model)
     X, t = check_means(means, times, model)
@@ -175,13 +177,15 @@ def forecast(  # noqa: PLR0913 -- one call for a user, each setting with its def
     source = check_generator(generator)
     end = check_end(until, float(t[-1]))
     K, P = whole.means.shape[1], len(whole.pairs)
-    sigma = None if noise is None else check_sigma(noise, K)
+    sigma = None if noise is None else ProcessNoise(0.0, check_sigma(noise, K))
     blank = _without_bands(whole, level, confidence, time_unit)
     run = whole.recent()
+    last = 3 * blank.made_at if end is None else end
     fit = fit_run(run)
-    if isinstance(fit, str):
-        return replace(blank, status=fit, separation=replace(blank.separation, status=f"not known: {fit}"))
-    ahead = _times_ahead(blank.made_at, 3 * blank.made_at if end is None else end)
+    silent = fit if isinstance(fit, str) else whole.too_early() or fit.too_wide(np.log(last / blank.made_at))
+    if isinstance(fit, str) or silent:
+        return replace(blank, status=silent, separation=replace(blank.separation, status=f"not known: {silent}"))
+    ahead = _times_ahead(blank.made_at, last)
     ends = [(1 - confidence) / 2, 0.5, (1 + confidence) / 2]
     futures = simulate_futures(run, fit, ahead, process_noise(run) if sigma is None else sigma, samples, source)
     bands, log_ratio = _summary(futures, ends)
@@ -193,7 +197,6 @@ def forecast(  # noqa: PLR0913 -- one call for a user, each setting with its def
         worst_gap=_part(bands, -2),
         ratio=None if whole.spread is None else _part(bands, -1),
         separation=separation_time(ahead, log_ratio, blank.past_times, blank.past_ratio, level, ends, time_unit),
-        laws=dict(zip(LAWS, fit.weights.tolist(), strict=True)),
     )
 
 
@@ -214,7 +217,6 @@ def _without_bands(run: Run, level: float, confidence: float, time_unit: str) ->
         past_times=run.times,
         past_worst_gap=gap,
         past_ratio=ratio,
-        laws={},
         model=run.model.name,
         confidence=confidence,
         time_unit=time_unit,

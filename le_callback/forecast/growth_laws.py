@@ -1,84 +1,137 @@
-"""Continuation of log growth curves in log time, and its errors when made earlier in the same run.
+"""How a log growth curve goes on in log time, and how far it may stray: what trainings have shown.
 
-Legend: τ = log t, T times, n curves, b origins of backtests, h = log(t/t*) horizon after an origin t*.
-A curve y(τ) has the elasticity x = dy/dτ (per unit of log time: gap ~ t^x locally).
+Legend: τ = log t, T times, n curves, h = log(t/t*) horizon after the present t*. A curve y(τ) has the elasticity
+x = dy/dτ (per unit of log time: gap ~ t^x locally). r: median over the pairs of gap over within-class deviation.
 
-Three laws go on from an elasticity x at t* > 0: y(t) − y(t*) = log(1 + κ x h)/κ, so that exp(κ y) is linear in log t.
-κ = 0 is a power law, gap ~ t^x (rates α, β ~ 1/t); κ = 1 a log law, gap ~ a + b log t; κ = 2 saturates faster.
+A curve goes on by y(t) − y(t*) = log(1 + κ x h)/κ, between a power law (κ = 0) and a log law (κ = 1), from an
+elasticity x that is a weighted sum of its slopes over two windows, less where the classes are separated already. Its
+error is Student's t times
+
+    s(h)² = (rest² + share² x² + change² (x_short − x_long)²) h² + tremble² e²
+
+with e the deviation of single readings from a smooth curve. The numbers are those of largest likelihood on trainings
+that are kept apart from those which judge the forecasts, see ``benchmarks/results/forecast.md``.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.stats import t as student
 
 from le_callback.values import Array
 
-LAWS = (0.0, 1.0, 2.0)  # κ
-WINDOW = 0.2  # of log time over which an elasticity is read: the last fifth of the run
-REACH = 1.1  # of log time: backtests start no earlier than at a third of the run
-NEAREST = 0.15  # of log time between the latest backtest and now
-ORIGINS = 12
+SHORT, LONG = 0.2, 0.8  # of log time: windows over which slopes are read, the last fifth and half of the run
+KAPPA = 0.47
+WEIGHTS = (0.56, 0.65)  # of both slopes
+GATE = (0.13, 1.19, 3.2, 0.89)  # least and largest factor of the elasticity; power of 1/r, and log r of factor 1
+SETTLED = 0.5  # share of the way from the last reading to the curve that is smoothed over LEVEL
+LEVEL = 0.1  # of log time
+REST, SHARE, CHANGE, TREMBLE = 0.21, 0.38, 0.45, 1.1
+DEGREES = 2.7  # of freedom of the Student distribution
 _LEAST = 4  # points in a window
-_INDEPENDENT = 2.0  # backtests that overlap count as this many
-_FLOOR = 1e-9
+_WHITE = 6.0  # variance of the second difference of white noise
 
 
-def continued(x: Array | float, kappa: Array | float, h: Array | float) -> Array:
+def continued(x: Array | float, h: Array | float) -> Array:
     """Growth of y, sign(x) log(1 + κ |x| h)/κ; a falling curve is the mirror of a rising one.
 
     Args:
         x: elasticity at the origin.
-        kappa: κ of the law.
-        h: horizon in log time; all three are broadcast.
+        h: horizon in log time; both are broadcast.
 
-    >>> continued(np.array([2.0]), 0.0, 1.5), continued(np.array([2.0, -2.0]), 1.0, 0.5).round(4)
-    (array([3.]), array([ 0.6931, -0.6931]))
+    >>> continued(np.array([2.0, -2.0]), 0.5).round(4)
+    array([ 0.8197, -0.8197])
     """
-    x, kappa, h = np.broadcast_arrays(np.asarray(x, dtype=np.float64), kappa, h)
-    flat = kappa < 1e-12
-    k = np.where(flat, 1.0, kappa)
-    return np.asarray(np.where(flat, x * h, np.sign(x) * np.log1p(k * np.abs(x) * h) / k))
+    x = np.asarray(x, dtype=np.float64)
+    return np.asarray(np.sign(x) * np.log1p(KAPPA * np.abs(x) * h) / KAPPA)
 
 
-def elasticity(log_times: Array, curves: Array, at: int, window: float = WINDOW) -> Array:
-    """Elasticities ``(n,)`` of curves ``(T, n)`` at index ``at``: least-squares slope over the window that ends there.
+def elasticity(log_times: Array, curves: Array, window: float) -> Array:
+    """Slopes ``(n,)`` of curves ``(T, n)`` by least squares over the last ``window`` of log time, at least four points.
+
+    >>> tau = np.linspace(0, 1, 50)
+    >>> elasticity(tau, 3 * tau[:, None], 0.2).round(6)
+    array([3.])
+    """
+    tau, y = _last(log_times, curves, window)
+    centred = tau - tau.mean()
+    return np.asarray(centred @ y / (centred @ centred))
+
+
+def tremble(log_times: Array, curves: Array) -> Array:
+    """Deviation ``(n,)`` of single readings from a smooth curve, from the median squared second difference.
+
+    >>> noise = np.random.default_rng(0).standard_normal((2000, 1))
+    >>> bool(abs(tremble(np.linspace(0.0, 0.3, 2000), noise)[0] - 1) < 0.1)
+    True
+    """
+    _, y = _last(log_times, curves, 0.3)
+    second = y[2:] - 2 * y[1:-1] + y[:-2]
+    return np.asarray(np.sqrt(np.median(second**2, axis=0) / (student.ppf(0.75, 1e9) ** 2 * _WHITE)))
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """How n curves go on.
+
+    Attributes:
+        x: elasticities ``(n,)`` with which they go on.
+        shift: from the last reading to where the curve is ``(n,)``.
+        slope_error: of the elasticity ``(n,)``, in units of the Student factor.
+        level_error: of single readings ``(n,)``, in the same units.
+
+    >>> rest = Outlook(np.zeros(1), np.zeros(1), np.ones(1), np.zeros(1))
+    >>> rest.median(2.0), rest.error(2.0)
+    (array([0.]), array([2.]))
+    """
+
+    x: Array
+    shift: Array
+    slope_error: Array
+    level_error: Array
+
+    def median(self, h: float) -> Array:
+        """Expected growth ``(n,)`` over the horizon."""
+        return np.asarray(continued(self.x, h) + self.shift)
+
+    def error(self, h: float) -> Array:
+        """Scale s(h) ``(n,)`` of the error."""
+        return np.asarray(np.hypot(self.slope_error * h, self.level_error))
+
+
+def outlook(log_times: Array, curves: Array, log_ratio: float) -> Outlook:
+    """From the past of n curves.
 
     Args:
         log_times: τ ``(T,)``, increasing.
         curves: ``(T, n)``.
-        at: index.
-        window: its length in log time; it holds at least four points.
+        log_ratio: log r now; NaN where it is not known, and then the elasticity is taken as it is.
 
     >>> tau = np.linspace(0, 1, 50)
-    >>> elasticity(tau, 3 * tau[:, None], 49).round(6)
-    array([3.])
+    >>> outlook(tau, tau[:, None], float("nan")).x.round(3)
+    array([1.21])
     """
-    first = min(int(np.searchsorted(log_times, log_times[at] - window)), max(at - _LEAST + 1, 0))
-    tau = log_times[first : at + 1]
-    centred = tau - tau.mean()
-    return np.asarray(centred @ curves[first : at + 1] / (centred @ centred))
+    short, long = (elasticity(log_times, curves, w) for w in (SHORT, LONG))
+    low, high, power, middle = GATE
+    gate = 1.0 if np.isnan(log_ratio) else float(np.clip(np.exp(-power * (log_ratio - middle)), low, high))
+    x = gate * (WEIGHTS[0] * short + WEIGHTS[1] * long)
+    tau, recent = _last(log_times, curves, LEVEL)
+    shift = SETTLED * (recent.mean(0) + short * (log_times[-1] - tau.mean()) - curves[-1])
+    slope_error = np.sqrt(REST**2 + (SHARE * x) ** 2 + (CHANGE * (short - long)) ** 2)
+    return Outlook(x, shift, slope_error, TREMBLE * tremble(log_times, curves))
 
 
-def origins(log_times: Array) -> Array:
-    """Indices ``(b,)`` of the backtests; empty where the run is too short.
+def factor(probability: Array) -> Array:
+    """Quantiles of the Student factor.
 
-    >>> len(origins(np.log(np.arange(1.0, 100.0))))
-    12
+    >>> factor(np.array([0.5])) + 0.0
+    array([0.])
     """
-    back = log_times[-1] - np.linspace(REACH, NEAREST, ORIGINS)
-    found = np.unique(np.searchsorted(log_times, back[back >= log_times[0]]))
-    windowed = log_times[found] - log_times[0] >= WINDOW / 2  # enough to read an elasticity
-    return np.asarray(found[(found >= _LEAST) & windowed & (found < len(log_times) - 1)])
+    return np.asarray(student.ppf(probability, DEGREES))
 
 
-def law_weights(errors: Array) -> Array:
-    """Weights ``(laws,)`` from errors ``(laws, b)`` of their backtests: (root mean square)^(−2), summing to 1.
-
-    The likelihood of two independent normal errors of unknown size; backtests overlap, so they count as two.
-
-    >>> law_weights(np.array([[0.1, 0.1], [0.2, -0.2]])).round(6)
-    array([0.8, 0.2])
-    """
-    size = np.sqrt((errors**2).mean(1)) + _FLOOR
-    weights = (size / size.min()) ** -_INDEPENDENT
-    return np.asarray(weights / weights.sum())
+def _last(log_times: Array, curves: Array, window: float) -> tuple[Array, Array]:
+    first = min(int(np.searchsorted(log_times, log_times[-1] - window)), max(len(log_times) - _LEAST, 0))
+    return log_times[first:], curves[first:]

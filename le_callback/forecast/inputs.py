@@ -15,13 +15,16 @@ import torch
 from le_callback.elasticity.inputs import as_noise
 from le_callback.elasticity.sampling_noise import directions_of
 from le_callback.errors import require
-from le_callback.forecast.growth_laws import REACH, WINDOW
-from le_callback.forecast.quantities import frame_at, pair_deviation, pairs_of, quantities
+from le_callback.forecast.growth_laws import LONG
+from le_callback.forecast.quantities import frame_at, pair_deviation, pairs_of, quantities, squared_gaps
 from le_callback.similarity import LEModel
 from le_callback.values import Array
 
 MAX_CLASSES = 64
 _MOST_TIMES = 256  # past times that are looked at
+_MOST_PAIRS = 276  # of 24 classes
+_FIRST = 3  # readings that say where a run began
+_BEGUN = 1.0  # log growth of the median gap from which on the classes have begun to separate
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Run:
         means: ``(T, K, p)``.
         noise: expected squared error of each mean ``(T, K)``.
         spread: within-class variance tr Σ_k ``(T, K)``, or None.
-        pairs: ``(P, 2)``.
+        pairs: ``(P, 2)`` that are followed.
         model: I-model, or simplex directions.
 
     >>> from le_callback.similarity import IModel
@@ -66,11 +69,6 @@ class Run:
             return np.ones((len(self.means), len(self.pairs)))
         return pair_deviation(self.spread, self.pairs)
 
-    @cached_property
-    def pooled(self) -> Array:
-        """Log of the pooled deviation, w ``(T,)``."""
-        return np.zeros(len(self.means)) if self.spread is None else 0.5 * np.log(self.spread.mean(1))
-
     def at(self, chosen: Any) -> Run:
         """The readings that an index array or a mask chooses."""
         spread = None if self.spread is None else self.spread[chosen]
@@ -87,11 +85,27 @@ class Run:
         curves = quantities(self.means, frame, deviation=deviation, noise=self.noise)
         return np.exp(curves[:, -2]), None if self.spread is None else np.exp(curves[:, -1])
 
+    def median_log_ratio(self) -> float:
+        """Log of the median over the pairs of gap over within-class deviation, at the last time."""
+        square = np.maximum(squared_gaps(self.means[-1], self.pairs), 1e-300)
+        return float(np.median(0.5 * np.log(square) - np.log(self.deviation[-1])))
+
+    def too_early(self) -> str:
+        """A sentence where the classes have not begun to separate; empty where they have, or this is not known."""
+        if self.spread is None or not len(self.times):
+            return ""
+        frame = frame_at(self.means[-1], np.ones(len(self.pairs)), self.pairs)
+        gaps = quantities(self.means, frame, noise=self.noise)[:, : len(self.pairs)]
+        grown = float(np.median(gaps[-1] - gaps[:_FIRST].mean(0)))
+        if grown >= _BEGUN or self.median_log_ratio() >= 0:
+            return ""
+        return "the classes have not begun to separate, and when they will cannot be told beforehand"
+
     def recent(self) -> Run:
-        """The readings from ``exp(−1.3)`` of the last time on, thinned to 256."""
+        """The readings from ``exp(−0.8)`` of the last time on, thinned to 256."""
         if not len(self.times):
             return self
-        chosen = np.flatnonzero(self.times >= self.times[-1] * np.exp(-REACH - WINDOW))
+        chosen = np.flatnonzero(self.times >= self.times[-1] * np.exp(-LONG))
         if len(chosen) > _MOST_TIMES:
             chosen = chosen[np.linspace(0, len(chosen) - 1, _MOST_TIMES).round().astype(int)]
         return self.at(chosen)
@@ -125,7 +139,15 @@ def read_run(means: Array, times: Array, model: LEModel, *, spread: Any = None, 
         V = np.asarray(spread, dtype=np.float64)
         require(V.shape == (T, K), "spread", V.shape, f"of shape {(T, K)}")
         known &= np.isfinite(V).all(1) & (V > 0).all(1)
-    return Run(times, means, r, V, pairs_of(K), model).at(known)
+    run = Run(times, means, r, V, pairs_of(K), model).at(known)
+    return run if len(run.pairs) <= _MOST_PAIRS or not known.any() else replace(run, pairs=_closest(run))
+
+
+def _closest(run: Run) -> Array:
+    """The pairs with the smallest gaps, or gaps over deviation, at the last time."""
+    gap = squared_gaps(run.means[-1], run.pairs)
+    ranks = np.stack([gap.argsort().argsort(), (gap / run.deviation[-1] ** 2).argsort().argsort()])
+    return np.asarray(run.pairs[np.sort(ranks.min(0).argsort(kind="stable")[:_MOST_PAIRS])])
 
 
 def check_bands(confidence: float, level: float) -> None:

@@ -1,7 +1,7 @@
 """What a forecast reads from class means: modes, gaps of pairs, the worst pair, each class along its direction.
 
 Legend: T times, K classes, p dimensions, P pairs, n quantities = P gaps, K coordinates, worst gap, worst ratio;
-S paths; u, v log size of the common and the difference mode, w log of the pooled within-class deviation.
+u, v log size of the common and the difference mode.
 """
 
 from __future__ import annotations
@@ -139,31 +139,3 @@ def mode_curves(means: Array, noise: Array, model: LEModel) -> tuple[Array, Arra
         for mode, variance in zip(split_modes(z), mode_noise(noise), strict=True)
     ]
     return found[0], found[1]
-
-
-def propagate(x: Array, du: Array, dv: Array, directions: Array | None) -> Array:
-    """Exact flow of the LE-ODE over a step in which α and β are constant, for S paths with growths of their own.
-
-    The same solution as ``modes.mode_solution``, written for one step and many paths.
-
-    Args:
-        x: ``(S, K, p)``.
-        du: growth of the log common mode ``(S,)``.
-        dv: of the log difference mode ``(S,)``.
-        directions: simplex directions ``(K, p)``; None for the I-model.
-
-    >>> propagate(np.array([[[1.0], [3.0]]]), np.zeros(1), np.log([2.0]), None).ravel()
-    array([0., 4.])
-    """
-    eu, ev = np.exp(du)[:, None, None], np.exp(dv)[:, None, None]
-    if directions is None:
-        centre = x.mean(1, keepdims=True)
-        return np.asarray(eu * centre + ev * (x - centre))
-    K = x.shape[1]
-    y = ((x * directions).sum(-1) / (directions**2).sum(-1))[..., None]  # (S, K, 1)
-    common = y.mean(1, keepdims=True)
-    delta = y - common
-    safe = np.where(np.abs(dv) < 1e-12, 1.0, dv)
-    C = ((K - 1) * (dv - du) * np.where(np.abs(dv) < 1e-12, 1.0, np.expm1(dv) / safe))[:, None, None]
-    own = common * (eu - 1) + delta * (ev - 1 - C / (K - 1))
-    return np.asarray(x + directions * own + C / K * (directions * delta).sum(1, keepdims=True))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from le_callback.forecast.bands import Bands, Forecast, clock
-from le_callback.forecast.quantities import frame_at, pair_deviation, pairs_of, quantities
+from le_callback.forecast.quantities import frame_at, pair_deviation, quantities
 from le_callback.recorder import SourceTrajectory
 from le_callback.values import Array
 
@@ -32,7 +32,7 @@ def fan_chart(forecast: Forecast, truth: SourceTrajectory | None = None, title: 
     """
     from matplotlib.figure import Figure
 
-    later = None if truth is None else _worst(truth, len(forecast.along.low.T), forecast.made_at)
+    later = None if truth is None else _worst(truth, forecast)
     rows = 1 if forecast.past_ratio is None else 2
     figure = Figure(figsize=(9.5, 1.2 + 2.9 * rows), dpi=90, layout="constrained")
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
@@ -75,17 +75,17 @@ def _mark_separation(axes: Axes, forecast: Forecast) -> None:
     axes.plot(separation.median, separation.level, "o", color="tab:green", label="separation, with interval")
 
 
-def _worst(truth: SourceTrajectory, num_classes: int, after: float) -> tuple[Array, Array, Array]:
-    """Times, worst gap and worst ratio after a time."""
+def _worst(truth: SourceTrajectory, forecast: Forecast) -> tuple[Array, Array, Array]:
+    """Times, worst gap and worst ratio of the pairs of the forecast, since it was made."""
+    num_classes, pairs = len(forecast.along.low.T), forecast.pairs
     if truth.means.shape[1] != num_classes:
         raise ValueError(
             f"Expected argument `truth` to hold {num_classes} classes, as the forecast, but got {truth.means.shape[1]}."
         )
-    part = (truth.times >= after) & np.isfinite(truth.means).all((1, 2))
+    part = (truth.times >= forecast.made_at) & np.isfinite(truth.means).all((1, 2))
     if not part.any():
         return np.zeros(0), np.zeros(0), np.zeros(0)
     means = truth.means[part].astype(np.float64)
-    pairs = pairs_of(num_classes)
     spread = truth.mean_noise[part].astype(np.float64) * truth.counts[part]
     curves = quantities(means, frame_at(means[0], np.ones(len(pairs)), pairs), deviation=pair_deviation(spread, pairs))
     return truth.times[part], np.exp(curves[:, -2]), np.exp(curves[:, -1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.polynomial import legendre
 
 from le_callback.elasticity.sampling_noise import directions_of
@@ -106,16 +105,48 @@ def mode_solution(x0: Array, integrals: Growth, model: LEModel) -> Array:
     array([2.117, 2.117])
     """
     K = len(x0)
-    A, B, C = (f[:, None, None] for f in (integrals.A, integrals.B, integrals.C))
     directions = directions_of(model, K)
+    A, B = integrals.A, integrals.B
     if directions is None:
-        centre = x0.mean(0)
-        return np.asarray(np.exp((A + (K - 1) * B) / K) * centre + np.exp((A - B) / K) * (x0 - centre))
-    y = model.coordinates(torch.from_numpy(x0)).numpy()  # (K, 1)
-    common, delta = y.mean(), y - y.mean()
-    v = (A + B / (K - 1)) / K
-    own = common * np.expm1((A - B) / K) + delta * (np.expm1(v) - C / (K - 1))
-    return np.asarray(x0 + directions * own + C / K * (directions * delta).sum(0))
+        return flow(x0, (A + (K - 1) * B) / K, (A - B) / K)
+    return flow(x0, (A - B) / K, (A + B / (K - 1)) / K, integrals.C, directions)
+
+
+def flow(x: Array, u: Array, v: Array, C: Array | None = None, directions: Array | None = None) -> Array:
+    """What class means become as the log common mode grows by u, the log difference mode by v, see ``mode_solution``.
+
+    Args:
+        x: ``(..., K, p)``.
+        u: ``(...)``, each for one of ``x`` or all for the same.
+        v: ``(...)``.
+        C: ∫β exp(v) ``(...)``, with directions.
+        directions: ``(K, p)``; None for the I-model.
+
+    >>> flow(np.array([[1.0], [3.0]]), np.zeros(1), np.log([2.0])).ravel()
+    array([0., 4.])
+    """
+    u, v = np.asarray(u)[..., None, None], np.asarray(v)[..., None, None]
+    if directions is None:
+        centre = x.mean(-2, keepdims=True)
+        return np.asarray(np.exp(u) * centre + np.exp(v) * (x - centre))
+    K = len(directions)
+    C = np.asarray(C)[..., None, None]
+    y = ((x * directions).sum(-1) / (directions**2).sum(-1))[..., None]  # (..., K, 1)
+    common = y.mean(-2, keepdims=True)
+    delta = y - common
+    own = common * np.expm1(u) + delta * (np.expm1(v) - C / (K - 1))
+    return np.asarray(x + directions * own + C / K * (directions * delta).sum(-2, keepdims=True))
+
+
+def steady_coupling(u: Array, v: Array, num_classes: int) -> Array:
+    """C = ∫β exp(v) over a time in which α and β are constant, of direction models.
+
+    >>> float(steady_coupling(np.array(0.0), np.array(0.5), 3).round(4))  # β = (K − 1)(v − u)
+    1.2974
+    """
+    still = np.abs(v) < 1e-12
+    average = np.where(still, 1.0, np.expm1(v) / np.where(still, 1.0, v))
+    return np.asarray((num_classes - 1) * (v - u) * average)
 
 
 def _collocation(c: Array) -> Array:

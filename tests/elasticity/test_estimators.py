@@ -368,6 +368,7 @@ def test_models_go_by_name():
 
 FORMS = {
     "list": lambda a: a.tolist(),
+    "reversed": lambda a: np.ascontiguousarray(a[::-1])[::-1],
     "negative strides": lambda a: np.ascontiguousarray(a[..., ::-1])[..., ::-1],
     "every second": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
     "tensor": lambda a: torch.tensor(a, requires_grad=True),
@@ -390,9 +391,11 @@ def test_any_form_of_array_gives_the_same(form, method):
 def test_single_precision_is_widened(dtype):
     t, X = growing()
     X = torch.tensor(X).to(dtype)
-    found = estimate_coefficients(X, torch.tensor(t).float(), model="I", window=15)
-    assert found.A.dtype == np.float64
-    np.testing.assert_array_equal(found.A, estimate_coefficients(X.double().numpy(), t, model="I", window=15).A)
+    expected = estimate_coefficients(X.double().numpy(), t, model="I", window=15).A
+    for means in (X, X.float().numpy(), X.float().numpy()[:, ::-1][:, ::-1]):
+        found = estimate_coefficients(means, torch.tensor(t).float(), model="I", window=15)
+        assert found.A.dtype == np.float64
+        np.testing.assert_array_equal(found.A, expected)
 
 
 def test_what_is_given_is_left_as_it_is():

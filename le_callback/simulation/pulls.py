@@ -1,0 +1,119 @@
+"""Drifts that imitate class means: sums of what the classes pull, with strengths that are constant in a window.
+
+Legend: K classes, p dimensions, B states side by side, m strengths; S_j (p,) the pull of class j.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from le_callback.errors import require
+from le_callback.values import Array
+
+
+@dataclass(frozen=True)
+class Pulls:
+    """dX̄_k/dt = Σ_j E_kj S_j/K + c: which entries of E are one strength, and whether S_j saturates.
+
+    Attributes:
+        name: of the model.
+        groups: strength that stands at each entry of E ``(K, K)``, 0 … m − 1.
+        saturating: S_j = e_j − softmax(X̄_j); else S_j = y_j d_j of the L-model.
+        offset: whether all classes move by c besides, p more strengths.
+
+    >>> pulls_of("alpha", 3).groups
+    array([[0, 1, 1],
+           [1, 0, 1],
+           [1, 1, 0]])
+    """
+
+    name: str
+    groups: Array
+    saturating: bool
+    offset: bool
+
+    @property
+    def count(self) -> int:
+        """Strengths in a window, m."""
+        return int(self.groups.max()) + 1 + self.offset * len(self.groups)
+
+    def terms(self, x: Array) -> Array:
+        """What each strength adds to the drift ``(B, m, K, p)`` at ``x (B, K, p)``."""
+        K = len(self.groups)
+        pull = _softmax_pull(x) if self.saturating else _direction_pull(x)
+        own = np.arange(int(self.groups.max()) + 1)[:, None, None] == self.groups  # (m, K, K)
+        terms = np.einsum("mkj,bjp->bmkp", own / K, pull)
+        if not self.offset:
+            return np.asarray(terms)
+        shared = np.broadcast_to(np.eye(K)[:, None, :], (len(x), K, K, K))
+        return np.concatenate([terms, shared], axis=1)
+
+    def drift(self, x: Array, strengths: Array) -> Array:
+        """dX̄/dt ``(B, K, p)`` at ``x (B, K, p)`` with ``strengths (B, m)``."""
+        pull = _softmax_pull(x) if self.saturating else _direction_pull(x)
+        entries = int(self.groups.max()) + 1
+        moved = strengths[:, self.groups] @ pull / len(self.groups)
+        return np.asarray(moved + strengths[:, None, entries:] if self.offset else moved)
+
+    def permuted(self, strengths: Array, order: Array) -> Array:
+        """Strengths ``(..., m)`` of the classes in another order: new class i was class ``order[i]``."""
+        K, entries = len(self.groups), int(self.groups.max()) + 1
+        E = strengths[..., self.groups][..., order[:, None], order[None, :]]
+        found = np.empty_like(strengths)
+        found[..., self.groups.ravel()] = E.reshape(*strengths.shape[:-1], K * K)
+        if self.offset:
+            found[..., entries:] = strengths[..., entries:][..., order]
+        return found
+
+
+MODELS: Mapping[str, str] = {
+    "alpha": "one α and one β",
+    "alpha_k": "an α of each class, one β",
+    "softmax": "one α and one β on pulls that saturate, e_j − softmax(X̄_j)",
+    "row_beta": "an α and a β of each class that is moved",
+    "matrix": "all K×K strengths",
+}
+
+
+def pulls_of(model: str, num_classes: int, *, offset: bool = False) -> Pulls:
+    """The model of that name.
+
+    Args:
+        model: one of ``MODELS``.
+        num_classes: K.
+        offset: whether all classes move by a common c besides.
+
+    Raises:
+        ValueError: another name.
+
+    >>> [pulls_of(name, 3).count for name in MODELS], pulls_of("alpha", 3, offset=True).count
+    ([2, 4, 2, 6, 9], 5)
+    """
+    require(model in MODELS, "model", model, f"one of {', '.join(MODELS)}")
+    K = num_classes
+    k, own = np.arange(K), np.eye(K, dtype=bool)
+    rows = np.broadcast_to(k[:, None], (K, K))
+    groups = {
+        "alpha": np.where(own, 0, 1),
+        "softmax": np.where(own, 0, 1),
+        "alpha_k": np.where(own, rows, K),
+        "row_beta": np.where(own, rows, K + rows),
+        "matrix": np.arange(K * K).reshape(K, K),
+    }[model]
+    return Pulls(model, groups, model == "softmax", offset)
+
+
+def _direction_pull(x: Array) -> Array:
+    """y_j d_j ``(B, K, K)`` with d_j = e_j − 1/K."""
+    K = x.shape[-1]
+    own = np.diagonal(x, axis1=-2, axis2=-1)
+    y = (own - x.mean(-1)) / (1 - 1 / K)
+    return np.asarray(y[..., None] * (np.eye(K) - 1 / K))
+
+
+def _softmax_pull(x: Array) -> Array:
+    share = np.exp(x - x.max(-1, keepdims=True))
+    return np.asarray(np.eye(x.shape[-1]) - share / share.sum(-1, keepdims=True))

@@ -1,0 +1,127 @@
+"""Imitation and prediction: trajectories of known strengths, permuted classes, the floor."""
+
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+from le_callback.simulation import imitate, simulate_ode
+from le_callback.simulation.imitation import _ends, _follow
+from le_callback.simulation.pulls import MODELS, pulls_of
+
+TIMES = np.linspace(0, 4, 81)
+
+
+def run(means, times=TIMES, noise=0.0):
+    return SimpleNamespace(times=times, means=means, mean_noise=np.full(means.shape[:2], noise))
+
+
+def start(seed, K=3):
+    rng = np.random.default_rng(seed)
+    return 0.5 * (np.eye(K) - 1 / K) + 0.1 * rng.standard_normal((K, K))
+
+
+def slow(pulls, x, strengths):
+    """The drift written out."""
+    K = len(x)
+    d = np.eye(K) - 1 / K
+    if pulls.saturating:
+        pull = [np.eye(K)[j] - np.exp(x[j]) / np.exp(x[j]).sum() for j in range(K)]
+    else:
+        pull = [d[j] * (d[j] @ x[j]) / (d[j] @ d[j]) for j in range(K)]
+    moved = np.zeros((K, K))
+    for k in range(K):
+        for j in range(K):
+            moved[k] += strengths[pulls.groups[k, j]] * pull[j] / K
+        if pulls.offset:
+            moved[k] += strengths[-K:]
+    return moved
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("offset", [False, True])
+def test_the_drift_and_its_terms(model, offset):
+    pulls, x = pulls_of(model, 4, offset=offset), start(1, 4)
+    strengths = np.random.default_rng(0).standard_normal(pulls.count)
+    expected = slow(pulls, x, strengths)
+    assert np.allclose(pulls.drift(x[None], strengths[None])[0], expected)
+    assert np.allclose(np.tensordot(strengths, pulls.terms(x[None])[0], 1), expected)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_classes_in_another_order_move_in_that_order(model):
+    pulls, x, order = pulls_of(model, 4, offset=True), start(2, 4), np.array([2, 0, 3, 1])
+    strengths = np.random.default_rng(0).standard_normal(pulls.count)
+    moved = pulls.drift(x[order][:, order][None], pulls.permuted(strengths, order)[None])[0]
+    assert np.allclose(moved, pulls.drift(x[None], strengths[None])[0][order][:, order])
+
+
+@pytest.mark.parametrize(
+    ("model", "E"),
+    [
+        ("alpha", np.diag([0.9] * 3) - 0.3),
+        ("alpha_k", np.diag([1.0, 0.7, 0.4]) - 0.2),
+        ("matrix", np.eye(3) - [0.3, 0.1, 0.2]),
+    ],
+)
+def test_linear_models_imitate_what_they_can(model, E):
+    """Against the exact LE-ODE; the other run starts elsewhere."""
+    genuine, other = (simulate_ode(start(seed), E, "L", TIMES).numpy() for seed in (0, 1))
+    found = imitate(run(genuine), model=model, offset=False, other=run(other))
+    assert found.in_sample.full < 3e-3
+    assert found.held_out.full < 0.01
+    if model == "alpha":  # whichever class is which
+        assert found.other.full < 0.02
+        assert np.allclose(found.strengths[-1], [0.6, -0.3], atol=0.1)
+
+
+def test_the_saturating_pull():
+    pulls, strengths = pulls_of("softmax", 3), np.array([3.0, -0.5])
+    solved = solve_ivp(
+        lambda _, x: slow(pulls, x.reshape(3, 3), strengths).ravel(), (0, 4), start(0).ravel(), t_eval=TIMES, rtol=1e-9
+    )
+    genuine = solved.y.T.reshape(-1, 3, 3)
+    assert imitate(run(genuine), model="softmax", offset=False).in_sample.full < 2e-3
+    follow = _follow(pulls, start(0), TIMES, np.array([0.0, 4.0]), strengths[None])
+    assert np.allclose(follow, genuine, atol=1e-5)
+
+
+def test_what_all_classes_do_alike_needs_the_offset():
+    own = simulate_ode(start(0), np.diag([0.5] * 3), "L", TIMES).numpy()
+    drifting = own + (3 * np.sin(2 * TIMES)[:, None] * [1.0, -0.5, 0.2])[:, None, :]
+    without, with_ = (imitate(run(drifting), model="row_beta", offset=c).in_sample for c in (False, True))
+    assert with_.full < 0.3 * without.full
+
+
+def test_windows_grow_with_time():
+    for count in (8, 50, 300, 1001):
+        lengths = np.diff(_ends(count))
+        assert _ends(count)[-1] == count - 1
+        for a, b in pairwise(_ends(count)[:-2]):
+            assert b - a == min(max(a // 10, 3), 30)
+        assert lengths.min() >= 3
+
+
+def test_the_floor_is_that_of_the_sampling_noise():
+    """E‖e‖ of three normal dimensions is σ √(8/π), and RD divides by means of size 10."""
+    means = np.broadcast_to(10 * np.eye(3), (81, 3, 3))
+    found = imitate(run(means, noise=3 * 0.2**2), model="alpha")
+    assert found.floor.full == pytest.approx(0.2 * np.sqrt(8 / np.pi) / 10, rel=0.03)
+    assert np.isnan(found.other.full)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "beta"}, "`model` to be one of alpha, alpha_k, softmax, row_beta, matrix"),
+        ({"trajectory": run(np.ones((81, 3, 4)))}, r"`trajectory` to be of logits"),
+        ({"start": 3.9}, "`trajectory` to be of at least 8 readings"),
+        ({"other": run(np.ones((81, 4, 4)))}, "`other` to be of 3 classes"),
+    ],
+)
+def test_wrong_arguments(change, message):
+    given = {"trajectory": run(np.broadcast_to(np.eye(3), (81, 3, 3)))} | change
+    with pytest.raises(ValueError, match=message):
+        imitate(given.pop("trajectory"), **given)
