@@ -27,7 +27,7 @@ from le_callback.elasticity.rate_index import local_tail_index
 from le_callback.elasticity.sampling_noise import SamplingNoise
 from le_callback.elasticity.stages import Stages, detect_stages
 from le_callback.elasticity.tail_index import TailIndex, finite_time_index
-from le_callback.elasticity.tracker import CoefficientTracker, add_together
+from le_callback.elasticity.tracker import CoefficientTracker
 from le_callback.elasticity.window_coefficients import WindowCoefficients
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "Stages",
     "TailIndex",
     "WindowCoefficients",
-    "add_together",
     "detect_stages",
     "estimate_coefficients",
     "estimate_le_matrix",

@@ -45,6 +45,8 @@ COEFFICIENTS = TagGroup(
             chart="A and B",
             read=lambda c: c.A,
             essential=("I_logits",),
+            interval=True,
+            ends_essential=False,
             row="A  intra-class, cumulative",
         ),
         Tag(
@@ -57,7 +59,20 @@ COEFFICIENTS = TagGroup(
             chart="A and B",
             read=lambda c: c.B,
             essential=("I_logits",),
+            interval=True,
+            ends_essential=False,
             row="B  inter-class, cumulative",
+        ),
+        Tag(
+            name="le/{model}/G",
+            label="G = ∫γ",
+            unit="",
+            meaning="∫γ since the reference time of γ: local elasticity, cumulative.",
+            look_for="rises while the gap between the classes grows; flat: it has stopped",
+            better="higher",
+            chart="A and B",
+            read=lambda c: c.G,
+            interval=True,
         ),
         Tag(
             name="le/{model}/alpha",
@@ -103,7 +118,7 @@ COEFFICIENTS = TagGroup(
             name="le/{model}/tail_A",
             label="tail index of A",
             unit="",
-            meaning="Finite-time tail index r of α ~ t^(−r), from the growth of A in the last tenth of the run.",
+            meaning="Finite-time index of α ~ t^(−r), from the growth of A so far: it lags behind a change of the rate.",
             look_for="below 1: A keeps growing. It depends on the reference time: compare runs of equal length",
             better="lower",
             chart="tail index",
@@ -297,7 +312,7 @@ def scalars(record: WindowRecord, level: Level = "all") -> dict[str, float]:
     >>> from le_callback.monitor import SeparationMonitor
     >>> record = SeparationMonitor(num_classes=3).close(step=50)
     >>> len(scalars(record)), sorted(scalars(record, "essential"))[0]
-    (74, 'etf/features/angle_deviation_deg')
+    (95, 'etf/features/angle_deviation_deg')
     """
     found: dict[str, float] = {}
     for tag, key, subject in _entries(record):
@@ -306,10 +321,12 @@ def scalars(record: WindowRecord, level: Level = "all") -> dict[str, float]:
             value: float | Estimate = Estimate.unknown() if tag.interval else NAN
             if subject is not None:
                 value = tag.read(subject)
-            if isinstance(value, Estimate):
-                found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
-            else:
+            if not isinstance(value, Estimate):
                 found[name] = value
+                continue
+            found[name] = value.value
+            if level == "all" or tag.ends_essential:
+                found |= {f"{name}_low": value.low, f"{name}_high": value.high}
     return found
 
 

@@ -329,7 +329,7 @@ def test_a_probe_that_comes_or_goes_between_runs(before, after):
     run.fit_loop.max_epochs = 4
     run.fit(Classifier(), loader())
     assert second.last_record.window == (40, 45)
-    assert math.isfinite(second.last_record.coefficients["I_features"].A)
+    assert math.isfinite(second.last_record.coefficients["I_features"].A.value)
     assert ("I_probe_features" in second.last_record.coefficients) == (after is not None)
 
 

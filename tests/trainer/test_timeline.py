@@ -179,7 +179,7 @@ def test_analysis_of_a_saved_run(tmp_path):
     trajectory = Trajectory.load(tmp_path / "run.npz")
     found = trajectory.estimate("probe_features", IModel(), window=15, causal=True)
     live = callback.last_record.coefficients["I_probe_features"]
-    assert found.A[-1] == pytest.approx(live.A, rel=1e-4)
+    assert found.A[-1] == pytest.approx(live.A.value, rel=1e-4)
     assert found.gamma[-1] == pytest.approx(live.gamma.value, rel=0.02)
     assert found.gamma_interval[-1] == pytest.approx([live.gamma.low, live.gamma.high], rel=0.15)
     centred = trajectory.estimate("probe_features", IModel(), window=15)
