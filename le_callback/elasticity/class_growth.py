@@ -149,11 +149,10 @@ class Frequencies:
         return max(0.0, float(self.share @ np.square(pulls)) / mean**2 - 1) * self.doubt
 
 
-def difference_growth(past: ClassReading, a: ClassReading, b: ClassReading, frequencies: Frequencies) -> Growth:
+def difference_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies) -> Growth:
     """∫δ between two windows.
 
     Args:
-        past: of windows before both.
         a, b: the earlier and the later window.
         frequencies: of the classes.
 
@@ -161,59 +160,79 @@ def difference_growth(past: ClassReading, a: ClassReading, b: ClassReading, freq
     >>> one = ClassReading(z, np.zeros(2), np.ones(2, dtype=bool), 2)
     >>> other = ClassReading(z * np.exp(0.3), np.zeros(2), one.seen, 2)
     >>> half = np.full(2, 0.5)
-    >>> round(difference_growth(one, one, other, Frequencies(half, half)).value, 12)
+    >>> round(difference_growth(one, other, Frequencies(half, half)).value, 12)
     0.6
     """
     share, usual = frequencies.share, frequencies.usual
-    all_seen = past.seen & a.seen & b.seen & (usual > 0)
-    if all_seen.sum() < 2:
-        return Growth.unknown(len(all_seen))
-    w = contrast_weights(np.where(all_seen, usual, 0.0))
-    pulling = usual[:, None] * past.z
-    r = w[:, None] * (pulling - w @ pulling)  # sums to 0 over the classes
-    along0, along1 = (r * a.z).sum(1), (r * b.z).sum(1)
+    both = a.seen & b.seen & (usual > 0)
+    if both.sum() < 2:
+        return Growth.unknown(len(both))
+    w = contrast_weights(np.where(both, usual, 0.0))
+
+    def contrast(x: Array) -> Array:
+        return np.asarray(w[:, None] * (x - w @ x))  # sums to 0 over the classes
+
+    pulled0, pulled1 = share[:, None] * a.z, share[:, None] * b.z
+    r = contrast(usual[:, None] * a.z)
+    twice = w * (1 - w) * usual * a.noise  # of ⟨r, z⟩: both hold the noise of the earlier window
+    along0, along1 = (r * a.z).sum(1) - twice, (r * b.z).sum(1)
     f0, f1 = float(share @ along0), float(share @ along1)
     if not (f0 > 0 and f1 > 0):
-        return Growth.unknown(len(all_seen))
+        return Growth.unknown(len(both))
     F, F0, F1 = log_mean(f0, f1)
     x = float((along1 - along0).sum()) / F
-    spread = np.square(r).sum(1) / F**2
-    before = np.square(1 + x * F0 * share) * spread * a.noise / a.dimensions
-    after = np.square(1 - x * F1 * share) * spread * b.noise / b.dimensions
+    shared = usual[:, None] * contrast(b.z - a.z - x * (F0 * pulled0 + F1 * pulled1))
+    before = _variance((shared - (1 + x * F0 * share)[:, None] * r) / F, a)
+    after = _variance((1 - x * F1 * share)[:, None] * r / F, b)
+    x -= _second_order(f0 + f1, float((along0 + along1).sum()), before)
     return Growth(x, before, after, x**2 * frequencies.variance(along0 + along1))
 
 
-def common_growth(
-    past: ClassReading, a: ClassReading, b: ClassReading, frequencies: Frequencies, uniform: bool
-) -> Growth:
+def common_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies, uniform: bool) -> Growth:
     """∫(ε + ρδ) between two windows, and ρ; arguments as ``difference_growth`` and ``common_weights``.
 
     >>> one = ClassReading(np.array([[1.0], [2.0]]), np.zeros(2), np.ones(2, dtype=bool), 1)
     >>> other = ClassReading(one.z * np.exp(0.3), np.zeros(2), one.seen, 1)
     >>> half = np.full(2, 0.5)
-    >>> round(common_growth(one, one, other, Frequencies(half, half), uniform=True).value, 12)
+    >>> round(common_growth(one, other, Frequencies(half, half), uniform=True).value, 12)
     0.3
     """
     share, usual = frequencies.share, frequencies.usual
-    all_seen = past.seen & a.seen & b.seen & ((usual > 0) | uniform)
-    if not all_seen.any():
-        return Growth.unknown(len(all_seen))
-    v = np.where(all_seen, common_weights(usual, uniform), 0.0)
+    both = a.seen & b.seen & ((usual > 0) | uniform)
+    if not both.any():
+        return Growth.unknown(len(both))
+    v = np.where(both, common_weights(usual, uniform), 0.0)
     v = v / v.sum()
-    r = v @ past.z
+    r = v @ a.z
     # a class that only one of the windows holds pulls all the same: it is taken where it was seen
-    z0, z1 = np.where(a.seen[:, None], a.z, b.z) @ r, np.where(b.seen[:, None], b.z, a.z) @ r
+    z0, z1 = np.where(a.seen[:, None], a.z, b.z), np.where(b.seen[:, None], b.z, a.z)
+    along0, along1 = z0 @ r - v * a.noise, z1 @ r  # r holds the noise of the earlier window
     pull = share / share.sum()  # of very many classes some are followed, for all
-    h0, h1 = float(pull @ z0), float(pull @ z1)
+    h0, h1 = float(pull @ along0), float(pull @ along1)
     if not (h0 > 0 and h1 > 0):
-        return Growth.unknown(len(all_seen))
+        return Growth.unknown(len(both))
     F, F0, F1 = log_mean(h0, h1)
-    x = float(v @ (z1 - z0)) / F
-    spread = float(r @ r) / F**2
-    before = np.square(v + x * F0 * pull) * spread * a.noise / a.dimensions
-    after = np.square(v - x * F1 * pull) * spread * b.noise / b.dimensions
-    doubt = x**2 * frequencies.variance(z0 + z1)
-    return Growth(x, before, after, doubt, float((v * share) @ (z0 + z1)) / (h0 + h1))
+    x = float(v @ (along1 - along0)) / F
+    shared = v @ (b.z - a.z) - x * (F0 * (pull @ z0) + F1 * (pull @ z1))
+    before = _variance((v[:, None] * (shared - r) - (x * F0 * pull)[:, None] * r) / F, a)
+    after = _variance((v - x * F1 * pull)[:, None] * r / F, b)
+    x -= _second_order(h0 + h1, float(v @ (along0 + along1)), before)
+    doubt = x**2 * frequencies.variance(along0 + along1)
+    return Growth(x, before, after, doubt, float((v * share) @ (along0 + along1)) / (h0 + h1))
+
+
+def _variance(coefficients: Array, reading: ClassReading) -> Array:
+    """Variance by the noise of each class ``(K,)``, spread evenly over its directions."""
+    return np.asarray((coefficients**2).sum(1) * reading.noise / reading.dimensions)
+
+
+def _second_order(pull: float, amplitude: float, noise: Array) -> float:
+    """What the noise of the earlier window adds to the growth on average, by the curvature of the logarithm.
+
+    With k the growth of the projected mode per unit of the path, E log(a_1/a_0) exceeds its noise-free value by the
+    variance of the log amplitude, k² · noise.
+    """
+    return max(0.0, pull / amplitude) * float(noise.sum()) if amplitude > 0 else 0.0
 
 
 def log_mean(a: float, b: float) -> tuple[float, float, float]:

@@ -60,7 +60,7 @@ class Cumulative:
             self.reference = time
             for i in needed:
                 path = paths[i]
-                walk = None if path.windows <= 2 else filters.wandered[first + i].copy()
+                walk = None if path.windows == 1 else filters.wandered[first + i].copy()
                 self._since[i] = path.reference, path.noise, walk
         else:
             self._sum += sum(weights[i] * (paths[i].level - self._at[i]) for i in needed)
@@ -68,7 +68,7 @@ class Cumulative:
         self.value, self.variance, self.noise = self._sum, 0.0, 0.0
         for i in needed:
             path = paths[i]
-            if path.windows > 2 and not began:
+            if path.windows > 1 and not began:
                 _, noise, walk = self._since[i]
                 start = path.first_noise if walk is None else noise
                 self.variance += weights[i] ** 2 * filters.growth_variance(first + i, start + path.noise, walk)

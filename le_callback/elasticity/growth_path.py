@@ -13,8 +13,8 @@ from le_callback.elasticity.class_growth import ClassReading, Growth
 from le_callback.elasticity.rate_filters import PathReading
 from le_callback.values import NAN, Array
 
-Join = Callable[[ClassReading, ClassReading, ClassReading], Growth]
-_MEMORY = 0.6  # of what earlier windows add to the direction that growth is projected on
+Join = Callable[[ClassReading, ClassReading], Growth]
+_MEMORY = 0.0  # of what earlier windows add to the direction that growth is projected on
 
 
 class GrowthPath:
@@ -70,23 +70,19 @@ class GrowthPath:
             if not self.known:
                 self._clear()
             return None
-        if self._past is None:
-            self._past, self.windows = reading, 1
-            return None
         if self._last is None:
-            self.level, self.reference, self.time, self.windows, self._last = 0.0, time, time, 2, reading
+            self._begin(time, reading)
             return None
-        growth = join(self._past, self._last, reading)
+        growth = join(self._last, reading)
         if not math.isfinite(growth.value):
             self.misses += 1
             if not self.known or self.misses >= self.persistence:
                 self._clear()
-                self._past, self.windows = reading, 1
+                self._begin(time, reading)
             return None
         return self._extend(time, reading, growth)
 
     def _extend(self, time: float, reading: ClassReading, growth: Growth) -> PathReading:
-        assert self._past is not None and self._last is not None
         scale = self.unit**2
         jump, start = 0.0, None
         if self._after is None:
@@ -97,11 +93,13 @@ class GrowthPath:
         dt = time - self.time
         self.level += growth.value * self.unit
         self.noise = float(growth.noise_after.sum()) * scale
-        self._past = self._past.followed_by(self._last, _MEMORY)
         self.time, self._last, self._after = time, reading, growth.noise_after
         self.coupling = growth.coupling
         self.windows, self.misses, self.joined = self.windows + 1, 0, True
         return PathReading(time, dt, self.level, self.noise, jump, start)
+
+    def _begin(self, time: float, reading: ClassReading) -> None:
+        self.level, self.reference, self.time, self.windows, self._last = 0.0, time, time, 1, reading
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers."""

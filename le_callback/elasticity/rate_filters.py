@@ -27,7 +27,7 @@ from le_callback.elasticity.mixtures import Mixtures, largest, likeliest
 from le_callback.values import Array
 
 FILTERS = 40
-SCALES = (0.03, 0.2)  # s, growth in a window
+SCALES = (0.06, 0.3)  # s, growth in a window
 _WALKS = ((0.1, 0.0), (1.0, 0.0), (5.0, 0.0), (25.0, 0.0), (0.1, 0.003))  # ρ, q
 _NOISES = (0.2, 1.0)  # κ
 _DRIFTS = ((0.0, 0.0), (0.0, 0.5), (0.0005, 0.0), (0.003, 0.5), (0.003, 0.0), (0.02, 0.0))  # τ, c

@@ -89,8 +89,8 @@ class CoefficientTracker:
         """Take in one window; returns what it adds to the paths."""
         uniform = self.model.has_directions
         joins: dict[Mode, Join] = {
-            "common": lambda past, a, b: common_growth(past, a, b, frequencies, uniform),
-            "difference": lambda past, a, b: difference_growth(past, a, b, frequencies),
+            "common": lambda a, b: common_growth(a, b, frequencies, uniform),
+            "difference": lambda a, b: difference_growth(a, b, frequencies),
         }
         found: dict[Mode, PathReading] = {}
         for mode in MODES:
