@@ -71,6 +71,9 @@ memory: .venv/ready
 accuracy: .venv/ready
 	$(BIN)/python benchmarks/accuracy.py --runs 1000
 
+live: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/live.py
+
 tail-index: .venv/ready
 	$(BIN)/python benchmarks/tail_index.py
 

@@ -195,9 +195,7 @@ def follow(cell: Cell, runs: int, seed: int) -> tuple[np.ndarray, np.ndarray, fl
         pools = list(sample_pools(cell, rng))
         for window, (means, counts, variance) in enumerate(simulate(cell, len(group), rng)):
             pool = pools[window % len(pools)]
-            layers = {
-                f"run{i}": readings(means[j], counts[j], variance[j], cell, pool) for j, i in enumerate(group)
-            }
+            layers = {f"run{i}": readings(means[j], counts[j], variance[j], cell, pool) for j, i in enumerate(group)}
             begin = time.perf_counter()
             said = live.add(window * WINDOW + (WINDOW - 1) / 2, layers)
             spent += time.perf_counter() - begin
@@ -246,7 +244,7 @@ def note(cell: Cell, c, window: int, found: np.ndarray, levels: np.ndarray) -> N
 
 
 def judge(cell: Cell, found: np.ndarray, levels: np.ndarray) -> dict[str, np.ndarray]:
-    """Coverage, median half width and median error relative to γ at factor 1, known share: (judged, 3); of levels (3,)."""
+    """Coverage, median half width and errors relative to γ at factor 1, known share (judged, 3); of levels (3,)."""
     true = truth(cell, np.array(list(cell.judged.values()), dtype=float)).T  # (judged, 3)
     value, low, high = np.moveaxis(found, -1, 0)
     known = np.isfinite(value)
@@ -255,9 +253,7 @@ def judge(cell: Cell, found: np.ndarray, levels: np.ndarray) -> dict[str, np.nda
         inside = np.where(known, (low <= true) & (true <= high), np.nan)
         a, b = rates(cell)
         since = np.nan_to_num(levels[:, :, 3], nan=WINDOWS - 1.0)
-        grown = np.array(
-            [[growth(cell, s, WINDOWS - 0.5)[k] for k, s in enumerate(row)] for row in since]
-        )
+        grown = np.array([[growth(cell, s, WINDOWS - 0.5)[k] for k, s in enumerate(row)] for row in since])
         is_known = np.isfinite(levels[:, :, 0])
         level_inside = np.where(is_known, (levels[:, :, 1] <= grown) & (grown <= levels[:, :, 2]), np.nan)
         return {
@@ -307,7 +303,9 @@ def lines(cell: Cell, found: dict[str, np.ndarray]) -> list[str]:
 
 def summary(results: list[tuple[Cell, dict[str, np.ndarray]]]) -> list[str]:
     """Shares of figures inside 92 to 98 %, by shape and balance."""
-    text = ["| shape | largest/smallest class | figures | mean covered | in 92–98 % | below 92 % | least | half width of γ |"]
+    text = [
+        "| shape | largest/smallest class | figures | covered | in 92–98 % | below 92 % | least | half width of γ |"
+    ]
     text.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, imbalance in itertools.product(SHAPES, (1.0, 10.0)):
         some = [r for c, r in results if c.shape == name and c.imbalance == imbalance]
@@ -323,7 +321,9 @@ def summary(results: list[tuple[Cell, dict[str, np.ndarray]]]) -> list[str]:
     levels = levels[np.isfinite(levels)]
     if len(levels):
         inside = np.mean((levels >= 0.92) & (levels <= 0.98))
-        text.append(f"\nA, B, G at the end: covered {levels.mean():.1%} on average, {inside:.0%} of the figures in 92–98 %.")
+        text.append(
+            f"\nA, B, G at the end: covered {levels.mean():.1%} on average, {inside:.0%} of the figures in 92–98 %."
+        )
     return text
 
 
@@ -351,14 +351,14 @@ def main() -> None:
         for done in as_completed(jobs):
             cell, result, cost = done.result()
             found[cell] = result, cost
-            print(f"{len(found)}/{len(wanted)} {time.perf_counter() - begin:.0f} s {cell}", flush=True)  # noqa: T201
+            print(f"{len(found)}/{len(wanted)} {time.perf_counter() - begin:.0f} s {cell}", flush=True)
     results = [(cell, found[cell][0]) for cell in cells(options)]
     cost = np.mean([c for _, c in found.values()]) * 1e3
     text = [
         "# Live coefficients",
         "",
-        f"`python benchmarks/live.py --runs {options.runs} --seed {options.seed}`: {options.runs} simulated runs of {WINDOWS}",
-        f"windows a row, nominal coverage 95 %. Errors and half widths are relative to γ at the start (constant growth).",
+        f"`python benchmarks/live.py --runs {options.runs} --seed {options.seed}`: {options.runs} simulated runs of",
+        f"{WINDOWS} windows a row, nominal coverage 95 %. Errors and half widths are relative to γ of constant growth.",
         f"Everything was chosen on seeds 100 to 199. {cost:.2f} ms a window and model.",
         "",
         *summary(results),
@@ -367,7 +367,7 @@ def main() -> None:
     ]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text("\n".join(text) + "\n", encoding="utf-8")
-    print("\n".join(text[:20]))  # noqa: T201
+    print("\n".join(text[:20]))
 
 
 if __name__ == "__main__":

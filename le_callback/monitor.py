@@ -265,9 +265,7 @@ class SeparationMonitor:
         self.window = ClassWindow.from_state(window, ignored, device) if window else None
 
 
-def _added(
-    first: tuple[Tensor, float] | None, second: tuple[Tensor, float] | None
-) -> tuple[Tensor, float] | None:
+def _added(first: tuple[Tensor, float] | None, second: tuple[Tensor, float] | None) -> tuple[Tensor, float] | None:
     if first is None or second is None:
         return first or second
     return first[0] + second[0], first[1] + second[1]

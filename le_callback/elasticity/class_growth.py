@@ -5,15 +5,17 @@ The coordinates z_k of both models, those of a simplex of directions included, o
     dz_k = (δ π_k z_k + ε s) dt,   s = Σ_j π_j z_j,
 
 I-model: δ = γ, ε = β. Directions with ⟨d_i, d_j⟩ = −‖d_i‖²/(K−1): δ = γ + β K/(K−1), ε = −β/(K−1). What all classes
-share leaves their differences alone, so two projections tell δ and ε apart, ⟨·,·⟩ being sums over classes and coordinates:
+share leaves their differences alone, so two projections tell δ and ε apart (⟨·,·⟩ sums over classes and coordinates):
 
-    difference   ∫δ = ⟨r, Δz⟩ / ∫⟨r, πz⟩,   r = πz of earlier windows, less its mean over the classes,
-    common       ∫(ε + ρδ) = ⟨z̄, Δz̄⟩ / ∫⟨z̄, s⟩,   z̄ = Σ v_k z_k of earlier windows,   ρ = ∫⟨z̄, Σ v_k π_k z_k⟩ / ∫⟨z̄, s⟩.
+    difference   ∫δ = ⟨r, Δz⟩ / ∫⟨r, πz⟩,   r = πz of the earlier window, less its mean over the classes,
+    common       ∫(ε + ρδ) = ⟨z̄, Δz̄⟩ / ∫⟨z̄, s⟩,   z̄ = Σ v_k z_k of the earlier window,
+
+with ρ = ∫⟨z̄, Σ v_k π_k z_k⟩ / ∫⟨z̄, s⟩.
 
 The integrals take f to grow as an exponential between the windows, so that balanced growth is exact at any step, and
-then both are the log growth of the two modes (times K for the difference), projected on what they were. Earlier windows
-know nothing of the noise of later ones: neither sampling noise, which the squares of noisy means hold twice, nor
-process noise, which lets norms grow without any drift, leaves a bias.
+then both are the log growth of the two modes (times K for the difference), projected on what they were. The earlier
+window knows nothing of the process noise that comes after it, which lets norms grow without any drift. Its sampling
+noise is in both factors: what that adds on average, to second order, is taken off.
 
 Legend: K classes, q coordinates a class.
 """
@@ -21,7 +23,7 @@ Legend: K classes, q coordinates a class.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ from le_callback.similarity import LEModel
 from le_callback.values import Array
 
 Flags = NDArray[np.bool_]
+_MOST = 1e6  # growth between two windows
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,6 @@ class ClassReading:
             z, s = np.where(seen[:, None], z, 0.0), np.where(seen, s, 0.0)
         return cls(z, s, seen, min(z.shape[1], dimensions or z.shape[1]))
 
-    def followed_by(self, later: ClassReading, memory: float) -> ClassReading:
-        """Later coordinates, and earlier ones by the factor ``memory``; classes not seen later keep those they had."""
-        if later.seen.all():
-            return replace(later, z=memory * self.z + later.z, seen=later.seen)
-        z = np.where(later.seen[:, None], memory * self.z + later.z, self.z)
-        return replace(later, z=z, seen=self.seen | later.seen)
-
     def state(self) -> list[Any]:
         """Tensors and a number."""
         return [*(torch.from_numpy(x) for x in (self.z, self.noise, self.seen)), self.dimensions]
@@ -81,7 +77,8 @@ class ClassReading:
     @classmethod
     def from_state(cls, state: list[Any]) -> ClassReading:
         """The reading that ``state`` was taken of."""
-        return cls(*(x.numpy() for x in state[:3]), state[3])
+        z, noise, seen, dimensions = state
+        return cls(z.numpy(), noise.numpy(), seen.numpy(), dimensions)
 
 
 @dataclass(frozen=True)
@@ -108,12 +105,12 @@ class Growth:
 
 
 def common_weights(frequencies: Array, uniform: bool) -> Array:
-    """v ``(K,)`` of the mean over classes: class frequencies, which give the mean the least noise, or all alike."""
+    """Weights v ``(K,)`` of the mean over classes: all alike, or class frequencies, which give it the least noise."""
     return np.full(len(frequencies), 1 / len(frequencies)) if uniform else frequencies
 
 
 def contrast_weights(frequencies: Array) -> Array:
-    """w ``(K,)`` of the classes in the difference: like 1/noise, with no class more than K times the mean.
+    """Weights w ``(K,)`` of the classes in the difference: like 1/noise for rare classes, bounded for frequent ones.
 
     >>> contrast_weights(np.array([0.5, 0.5]))
     array([0.5, 0.5])
@@ -145,15 +142,16 @@ class Frequencies:
         >>> Frequencies(np.array([0.5, 0.5]), np.array([0.5, 0.5]), doubt=0.01).variance(np.array([1.0, 1.0]))
         0.0
         """
-        mean = float(self.share @ pulls)
-        return max(0.0, float(self.share @ np.square(pulls)) / mean**2 - 1) * self.doubt
+        relative = np.square(pulls / (self.share @ pulls))
+        return max(0.0, float(self.share @ relative) - 1) * self.doubt
 
 
 def difference_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies) -> Growth:
     """∫δ between two windows.
 
     Args:
-        a, b: the earlier and the later window.
+        a: the earlier window.
+        b: the later one.
         frequencies: of the classes.
 
     >>> z = np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -177,14 +175,17 @@ def difference_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies
     twice = w * (1 - w) * usual * a.noise  # of ⟨r, z⟩: both hold the noise of the earlier window
     along0, along1 = (r * a.z).sum(1) - twice, (r * b.z).sum(1)
     f0, f1 = float(share @ along0), float(share @ along1)
-    if not (f0 > 0 and f1 > 0):
+    if not _comparable(f0, f1):
         return Growth.unknown(len(both))
     F, F0, F1 = log_mean(f0, f1)
     x = float((along1 - along0).sum()) / F
-    shared = usual[:, None] * contrast(b.z - a.z - x * (F0 * pulled0 + F1 * pulled1))
-    before = _variance((shared - (1 + x * F0 * share)[:, None] * r) / F, a)
-    after = _variance((1 - x * F1 * share)[:, None] * r / F, b)
-    x -= _second_order(f0 + f1, float((along0 + along1).sum()), before)
+    pull0 = F0 * share[:, None] * r + usual[:, None] * contrast(F0 * pulled0 + F1 * pulled1)
+    sides = (
+        _Side(usual[:, None] * contrast(b.z - a.z) - r, pull0, a),
+        _Side(r, F1 * share[:, None] * r, b),
+    )
+    before, after = (side.variance(x, F) for side in sides)
+    x -= sum(side.bias(x, F) for side in sides)
     return Growth(x, before, after, x**2 * frequencies.variance(along0 + along1))
 
 
@@ -209,30 +210,45 @@ def common_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies, un
     along0, along1 = z0 @ r - v * a.noise, z1 @ r  # r holds the noise of the earlier window
     pull = share / share.sum()  # of very many classes some are followed, for all
     h0, h1 = float(pull @ along0), float(pull @ along1)
-    if not (h0 > 0 and h1 > 0):
+    if not _comparable(h0, h1):
         return Growth.unknown(len(both))
     F, F0, F1 = log_mean(h0, h1)
     x = float(v @ (along1 - along0)) / F
-    shared = v @ (b.z - a.z) - x * (F0 * (pull @ z0) + F1 * (pull @ z1))
-    before = _variance((v[:, None] * (shared - r) - (x * F0 * pull)[:, None] * r) / F, a)
-    after = _variance((v - x * F1 * pull)[:, None] * r / F, b)
-    x -= _second_order(h0 + h1, float(v @ (along0 + along1)), before)
+    own, pulling = v[:, None], pull[:, None]
+    sides = (
+        _Side(own * (v @ (b.z - a.z) - r), F0 * pulling * r + own * (F0 * (pull @ z0) + F1 * (pull @ z1)), a),
+        _Side(own * r, F1 * pulling * r, b),
+    )
+    before, after = (side.variance(x, F) for side in sides)
+    x -= sum(side.bias(x, F) for side in sides)
     doubt = x**2 * frequencies.variance(along0 + along1)
     return Growth(x, before, after, doubt, float((v * share) @ (along0 + along1)) / (h0 + h1))
 
 
-def _variance(coefficients: Array, reading: ClassReading) -> Array:
-    """Variance by the noise of each class ``(K,)``, spread evenly over its directions."""
-    return np.asarray((coefficients**2).sum(1) * reading.noise / reading.dimensions)
+@dataclass(frozen=True)
+class _Side:
+    """How the noise of one of the two windows moves top and bottom of x = T/F: derivatives ``(K, q)``."""
+
+    top: Array
+    bottom: Array
+    reading: ClassReading
+
+    def variance(self, x: float, F: float) -> Array:
+        """Of x, by the noise of each class ``(K,)``, which spreads evenly over its directions."""
+        return np.asarray(np.square((self.top - x * self.bottom) / F).sum(1) * self._each)
+
+    def bias(self, x: float, F: float) -> float:
+        """Of x to second order: −(Cov(T, F) − x Var(F))/F²."""
+        return -float(((self.top - x * self.bottom) / F * (self.bottom / F)).sum(1) @ self._each)
+
+    @property
+    def _each(self) -> Array:
+        return self.reading.noise / self.reading.dimensions
 
 
-def _second_order(pull: float, amplitude: float, noise: Array) -> float:
-    """What the noise of the earlier window adds to the growth on average, by the curvature of the logarithm.
-
-    With k the growth of the projected mode per unit of the path, E log(a_1/a_0) exceeds its noise-free value by the
-    variance of the log amplitude, k² · noise.
-    """
-    return max(0.0, pull / amplitude) * float(noise.sum()) if amplitude > 0 else 0.0
+def _comparable(a: float, b: float) -> bool:
+    """Whether growth from a to b can be read: both positive, and not more than a millionfold."""
+    return a > 0 and b > 0 and 1 / _MOST < b / a < _MOST
 
 
 def log_mean(a: float, b: float) -> tuple[float, float, float]:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from le_callback.elasticity.growth_path import GrowthPath
@@ -34,7 +33,9 @@ class Cumulative:
         self.reference, self._sum = NAN, 0.0
         self.value = self.variance = self.noise = NAN
         self._at: dict[int, float] = {}
-        self._since: dict[int, tuple[float, float, Array | None]] = {}  # of a path: reference, noise and walk at the start
+        self._since: dict[
+            int, tuple[float, float, Array | None]
+        ] = {}  # of a path: reference, noise and walk at the start
 
     def add(
         self, time: float, paths: Sequence[GrowthPath], weights: Sequence[float], filters: RateFilters, first: int

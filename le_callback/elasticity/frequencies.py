@@ -17,8 +17,8 @@ _MEMORY = 0.97  # of the counts, a window
 class ClassFrequencies:
     """Follows how often each class is trained.
 
-    Counts that differ from the usual frequencies by no more than chance are taken for those; what goes beyond is taken
-    as it is: π = usual + λ (drawn − usual), λ = max(0, 1 − (K − 1)/χ²).
+    Counts that differ from the usual frequencies by no more than chance (χ² up to five deviations above its mean) are
+    taken for those, others as they were drawn.
 
     >>> frequencies = ClassFrequencies()
     >>> frequencies.add(np.array([30.0, 10.0]), 40.0)
@@ -47,9 +47,10 @@ class ClassFrequencies:
         expected = number * usual
         known = expected > 0
         chi2 = float(((drawn - expected)[known] ** 2 / expected[known]).sum())
-        excess = chi2 / max(int(known.sum()) - 1, 1)
-        trust = max(0.0, 1 - 1 / excess) if excess > 0 else 0.0
-        self.now = Frequencies(usual + trust * (drawn / number - usual), usual, min(1.0, excess) / number)
+        freedom = max(int(known.sum()) - 1, 1)
+        excess = chi2 / freedom
+        changed = excess > 1 + 5 * (2 / freedom) ** 0.5
+        self.now = Frequencies(drawn / number if changed else usual, usual, min(1.0, excess) / number)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers."""
@@ -59,6 +60,6 @@ class ClassFrequencies:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken."""
-        self._total, self._last, *now = (x.numpy() for x in state["arrays"])
+        self._total, self._last, share, usual = (x.numpy() for x in state["arrays"])
         self._samples, self._last_samples, doubt = state["numbers"]
-        self.now = Frequencies(*now, doubt)
+        self.now = Frequencies(share, usual, doubt)

@@ -14,14 +14,13 @@ from le_callback.elasticity.rate_filters import PathReading
 from le_callback.values import NAN, Array
 
 Join = Callable[[ClassReading, ClassReading], Growth]
-_MEMORY = 0.0  # of what earlier windows add to the direction that growth is projected on
 
 
 class GrowthPath:
     """Joins windows in which a mode stands out of the sampling noise.
 
-    The first of ``persistence`` consecutive windows that can be joined gives the direction, the second is the reference:
-    with a handful of degrees of freedom, single windows exceed any threshold by chance. Later on, windows that cannot
+    The reference is the first of ``persistence`` consecutive windows that can be joined: with a handful of degrees of
+    freedom, single windows exceed any threshold by chance. Later on, windows that cannot
     be used are bridged; where ``persistence`` of them do stand out of the noise and yet cannot be joined to the last
     that was used, as after a change of sign, the path begins again.
 
@@ -47,7 +46,6 @@ class GrowthPath:
         self.level = self.reference = self.coupling = self.noise = self.first_noise = self.time = NAN
         self.windows = self.misses = 0
         self.joined = False
-        self._past: ClassReading | None = None
         self._last: ClassReading | None = None
         self._after: Array | None = None
 
@@ -63,7 +61,7 @@ class GrowthPath:
             time: of the window.
             reading: of the window.
             visible: whether the mode stands out of the sampling noise.
-            join: growth between two windows, given the direction before them.
+            join: growth between two windows.
         """
         self.joined = False
         if not visible:
@@ -106,15 +104,14 @@ class GrowthPath:
         names = ("level", "reference", "coupling", "noise", "first_noise", "windows", "misses", "joined", "time")
         return {name: getattr(self, name) for name in names} | {
             "after": None if self._after is None else torch.from_numpy(self._after),
-            "past": self._past and self._past.state(),
             "last": self._last and self._last.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken."""
         numbers = dict(state)
-        after, past, last = (numbers.pop(name) for name in ("after", "past", "last"))
+        after, last = numbers.pop("after"), numbers.pop("last")
         for name, value in numbers.items():
             setattr(self, name, value)
         self._after = None if after is None else after.numpy()
-        self._past, self._last = past and ClassReading.from_state(past), last and ClassReading.from_state(last)
+        self._last = last and ClassReading.from_state(last)

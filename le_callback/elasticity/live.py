@@ -13,7 +13,7 @@ from torch import Tensor
 
 from le_callback.elasticity.class_growth import ClassReading
 from le_callback.elasticity.frequencies import ClassFrequencies
-from le_callback.elasticity.mode_readings import MODES, Mode, ModeReading, read_modes
+from le_callback.elasticity.mode_readings import MODES, Mode, ModeReading, modes_of
 from le_callback.elasticity.rate_filters import PathReading, RateFilters
 from le_callback.elasticity.tracker import CoefficientTracker
 from le_callback.elasticity.window_coefficients import WindowCoefficients
@@ -44,7 +44,7 @@ class LiveCoefficients:
     Args:
         followed: similarity models and the sources of their class means.
         num_classes: K.
-        smoothing: windows after which a change of the rates is about as likely as not; the filters weigh the evidence.
+        smoothing: windows after which a change of the rates is as likely as not, before anything was seen.
         settings: those of ``CoefficientTracker``.
 
     >>> import torch
@@ -114,12 +114,10 @@ class LiveCoefficients:
             return {}
         known = self.filters.update(new)
         tail = (1 - next(iter(self.trackers.values())).confidence) / 2
-        found = zip(new, known.mean(), known.quantiles(tail), known.quantiles(1 - tail), strict=True)
+        found = zip(new, known.mean(), *known.quantiles(tail, 1 - tail), strict=True)
         return {channel: Estimate(float(m), float(a), float(b)) for channel, m, a, b in found}
 
-    def _read(
-        self, model: LEModel, layer: LayerReading | None
-    ) -> tuple[dict[Mode, ModeReading], ClassReading] | None:
+    def _read(self, model: LEModel, layer: LayerReading | None) -> tuple[dict[Mode, ModeReading], ClassReading] | None:
         """The modes of the model and its coordinates; None where it is not defined."""
         K = self.num_classes
         if layer is None or layer.statistics.mean.shape[1] < model.min_dimensions(K):
@@ -133,8 +131,8 @@ class LiveCoefficients:
                 along = model.sample_coordinates(samples, labels).squeeze(1)
                 per_sample = noise / moments.variance  # Σw²/W²
                 noise = along_direction(along, labels, K) * per_sample
-        means, noise = widened(moments.mean), widened(noise)
-        return read_modes(model, means, noise, K, dimensions), ClassReading.of(model, means, noise, dimensions)
+        means = ClassReading.of(model, widened(moments.mean), widened(noise), dimensions)
+        return modes_of(means, K), means
 
     def _undefined(self, tracker: CoefficientTracker, time: float) -> WindowCoefficients:
         status = f"needs at least {tracker.model.min_dimensions(self.num_classes)} dimensions"

@@ -10,6 +10,8 @@ from scipy.special import ndtr, ndtri
 
 from le_callback.values import Array
 
+_CLOSE = 3e-5  # of a probability
+
 
 @dataclass(frozen=True)
 class Mixtures:
@@ -21,8 +23,8 @@ class Mixtures:
         deviations: ``(C, N)``, standard deviations.
 
     >>> one = Mixtures(np.ones((1, 1)), np.zeros((1, 1)), np.ones((1, 1)))
-    >>> one.quantiles(0.975).round(2)
-    array([1.96])
+    >>> one.quantiles(0.5, 0.975).round(2).ravel()
+    array([0.  , 1.96])
     """
 
     weights: Array
@@ -43,17 +45,19 @@ class Mixtures:
         f, mean = factor[:, None], self.mean()[:, None]
         return Mixtures(self.weights, mean + (self.means - mean) * f, self.deviations * f)
 
-    def quantiles(self, probability: float) -> Array:
-        """``(C,)``, by Newton's method inside a bracket."""
-        reach = ndtri(probability) * self.deviations
-        low, high = (self.means + reach).min(-1), (self.means + reach).max(-1)
+    def quantiles(self, *probabilities: float) -> Array:
+        """``(P, C)``, by Newton's method inside a bracket."""
+        p = np.array(probabilities)[:, None]
+        deviate = ndtri(p)
+        ends = self.means + deviate[..., None] * self.deviations  # (P, C, N)
+        low, high = ends.min(-1), ends.max(-1)
         mean = self.mean()
         spread = np.sqrt((self.weights * (self.deviations**2 + (self.means - mean[:, None]) ** 2)).sum(-1))
-        x = np.clip(mean + ndtri(probability) * spread, low, high)
+        x = np.clip(mean + deviate * spread, low, high)
         for _ in range(40):
-            z = (x[:, None] - self.means) / self.deviations
-            missing = probability - (self.weights * ndtr(z)).sum(-1)
-            if (np.abs(missing) < 1e-6).all():
+            z = (x[..., None] - self.means) / self.deviations
+            missing = p - (self.weights * ndtr(z)).sum(-1)
+            if (np.abs(missing) < _CLOSE).all():
                 break
             low, high = np.where(missing > 0, x, low), np.where(missing > 0, high, x)
             density = (self.weights / self.deviations * np.exp(-0.5 * z**2)).sum(-1) / np.sqrt(2 * np.pi)
@@ -62,7 +66,7 @@ class Mixtures:
         return np.asarray(x)
 
 
-def largest(weights: Array, most: int = 128) -> NDArray[np.intp]:
+def largest(weights: Array, most: int = 64) -> NDArray[np.intp]:
     """Places of the ``most`` largest weights ``(C, N)``, in any order.
 
     >>> largest(np.array([[0.2, 0.5, 0.3]]), 1)

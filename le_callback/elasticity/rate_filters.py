@@ -6,9 +6,9 @@ itself wanders. With Δ the time since the last reading, in windows:
     y' = y + gΔ + N(0, (ρ r + q²)Δ + τ²Δ³/3),   g' = g (t/t')^c + N(0, τ²Δ),   reading = y + N(0, κ r),
 
 and at each reading, with probability h, g starts anew from N(0, s²). What is not known is summed over: ρ, q (how much
-the path wanders), κ (how far the sampling noise is misjudged), τ (drift of the rate), c (its decay) on a grid; s and the window of the
-last change by a mixture of Kalman filters, of which the likeliest are kept (Adams and MacKay 2007, "Bayesian online
-changepoint detection", with forgetting over the grid).
+the path wanders), κ (how far the sampling noise is misjudged), τ (drift of the rate), c (its decay) on a grid; s and
+the window of the last change by a mixture of Kalman filters, of which the likeliest are kept (Adams and MacKay 2007,
+"Bayesian online changepoint detection", with forgetting over the grid).
 
 Legend: C channels, H grid points, L filters of a grid point, S values of s.
 """
@@ -36,7 +36,7 @@ _RHO, _Q, _KAPPA, _TAU, _DECAY = GRID
 AHEAD = 4  # windows after which a prediction is compared with what came
 _TRUST, _WORST = 10, 25.0  # windows that the comparison goes back; squared errors above this are a change, no fault
 _FORGET = 0.02  # of the weights of the grid, a window
-_KEPT = ("gap", "wandered", "_predicted", "_readings", "_squared")
+_KEPT = ("gap", "wandered", "_grid", "_predicted", "_readings", "_squared")
 _STATE = ("log_weight", "level", "rate", "var_level", "covariance", "var_rate")
 
 
@@ -81,6 +81,7 @@ class RateFilters:
         self._state = {name: np.zeros(shape) for name in _STATE}
         self.gap = np.zeros(channels)  # usual time between readings
         self.wandered = np.zeros(shape[:2])  # variance of the walk since the start
+        self._grid = np.zeros(shape[:2])  # weights of the grid
         self._predicted = np.ones((channels, AHEAD, 8))
         self._readings = np.zeros(channels, dtype=np.int64)
         self._squared = np.ones(channels)
@@ -99,7 +100,7 @@ class RateFilters:
         self._readings[channel], self._squared[channel] = 0, 1.0
 
     def update(self, readings: Mapping[int, PathReading]) -> Mixtures:
-        """Take in a reading of some channels; returns what is known of their rates, per unit of time, in their order."""
+        """Take in readings of some channels; returns what is known of their rates, per unit of time, in that order."""
         for channel, reading in readings.items():
             if reading.start is not None:
                 self._start(channel, reading.start)
@@ -118,6 +119,7 @@ class RateFilters:
         flat = {name: x.reshape(len(index), -1) for name, x in state.items()}
         weight = np.exp(flat["log_weight"])
         weight /= weight.sum(-1, keepdims=True)
+        self._grid[index] = weight.reshape(state["level"].shape).sum(-1)
         top = largest(weight)
         now = {name: np.take_along_axis(x, top, -1) for name, x in flat.items() if name != "log_weight"}
         known = likeliest(weight, flat["rate"], flat["var_rate"], top)
@@ -146,15 +148,10 @@ class RateFilters:
             (weight * (now[name] + product)).sum(-1)
             for name, product in (("var_level", dy**2), ("covariance", dy * dg), ("var_rate", dg**2))
         ]
-        walk = self._mean_walk(index, noise)
+        walk = (self._grid[index] * (_RHO * noise[:, None] + _Q**2)).sum(-1)
         self._predicted[index, slot] = np.stack([time, y, g, *moments, self.gap[index], walk], -1)
         self._readings[index] += 1
-        return np.sqrt(np.maximum(1.0, self._squared[index]))
-
-    def _mean_walk(self, index: Array, noise: Array) -> Array:
-        """Variance of a window's walk, ``(n,)``, over the grid's weights."""
-        weight = np.exp(self._state["log_weight"][index]).sum(-1)
-        return np.asarray((weight * (_RHO * noise[:, None] + _Q**2)).sum(-1) / weight.sum(-1))
+        return np.asarray(np.sqrt(np.maximum(1.0, self._squared[index])))
 
     def _resize(self, index: Array, dt: Array, state: Mapping[str, Array]) -> None:
         """Rates are per usual gap; the usual gap follows the gaps."""
@@ -213,9 +210,8 @@ class RateFilters:
             noise: sampling variances of first and last reading, together.
             before: ``wandered`` of the channel at the first reading; None: the start of its path.
         """
-        weight = np.exp(self._state["log_weight"][channel]).sum(-1)
-        walk = self.wandered[channel] - (0.0 if before is None else before)
-        return float(weight @ (walk + _KAPPA * noise) / weight.sum())
+        walk = self.wandered[channel] if before is None else self.wandered[channel] - before
+        return float(self._grid[channel] @ (walk + _KAPPA * noise))
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors."""
@@ -232,7 +228,6 @@ class RateFilters:
 
 
 def _correct(state: Mapping[str, Array], level: Array, noise: Array) -> None:
-    kappa = GRID[2]
     surprise = level[:, None, None] - state["level"]
     variance = state["var_level"] + (_KAPPA * noise[:, None])[..., None] + 1e-15
     by_level, by_rate = state["var_level"] / variance, state["covariance"] / variance

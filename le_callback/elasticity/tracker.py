@@ -137,10 +137,12 @@ class CoefficientTracker:
                 process = sum(x**2 * p.noise for x, p in zip(w, paths, strict=True) if x)
                 series.add(time, cumulative.value, cumulative.noise, process)
             ready = all(p.known for x, p in zip(w, paths, strict=True) if x)
-            half = ndtri(0.5 + self.confidence / 2) * math.sqrt(cumulative.variance) if ready else NAN
+            half = float(ndtri(0.5 + self.confidence / 2)) * math.sqrt(cumulative.variance) if ready else NAN
             value = cumulative.value
             growth[name] = Estimate(value, value - half, value + half) if ready else Estimate.unknown()
-        reference = {name: c.reference if math.isfinite(growth[name].value) else NAN for name, c in self._growth.items()}
+        reference = {
+            name: c.reference if math.isfinite(growth[name].value) else NAN for name, c in self._growth.items()
+        }
         return WindowCoefficients(
             model=self.model.name,
             source=self.source,

@@ -85,7 +85,7 @@ class ProbeFollower:
         confidence: float,
     ) -> None:
         followed = [(model, Source(layer, probe=True)) for model, layer in models]
-        settings = {"smoothing": smoothing, "threshold": threshold, "confidence": confidence}
+        settings: dict[str, Any] = {"smoothing": smoothing, "threshold": threshold, "confidence": confidence}
         self._live = LiveCoefficients(followed, num_classes, **settings)
         self._coefficients = self._live.unread("the probe was not read yet")
         self.step_response = {layer: StepResponseTracker(4 * smoothing, confidence, num_classes) for layer in LAYERS}
