@@ -61,7 +61,7 @@ clean:
 	rm -rf .venv dist mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy tail-index overhead memory phase-transition forecast paper
+.PHONY: accuracy live tail-index overhead memory phase-transition forecast paper
 overhead: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
 

@@ -81,6 +81,12 @@ def update_costs(K: int, p: int, B: int, device: str, rounds: int) -> dict[str, 
     sums, logit_sums, hot_sums = x.new_zeros(K, p), x.new_zeros(K, K), x.new_zeros(K, p)
     accuracy = MulticlassAccuracy(num_classes=K, average="macro", validate_args=False).to(device)
     window, engine = ClassWindow.for_batch({"features": x}, K, -100), SeparationMonitor(K)
+    for x, z, y in batches(K, p, B, device, count=max(8, 4 * K // B)):  # the first window is another, see SourceSums
+        window.update({"features": x}, y)
+        engine.update(features=x, logits=z, target=y)
+    window.statistics("features")
+    window.advance()
+    engine.close(1)
 
     def bare(both: bool) -> None:
         x, z, y, x_squared, z_squared = next(feed)

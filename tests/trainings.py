@@ -136,9 +136,9 @@ def check_windows(windows, seen, batches, classes=CLASSES, rtol=1e-5):
     assert len(windows) == len(seen) // batches > 0
     for i, window in enumerate(windows):
         part = seen[i * batches : (i + 1) * batches]
-        labels = torch.cat([y.reshape(-1) for _, _, y in part])
+        labels = torch.cat([y.reshape(-1) for _, _, y in part]).cpu()
         for source, name in enumerate(("features", "logits")):
-            x = torch.cat([batch[source].reshape(len(batch[2].reshape(-1)), -1) for batch in part]).double()
+            x = torch.cat([batch[source].reshape(len(batch[2].reshape(-1)), -1) for batch in part]).cpu().double()
             weight, mean = window[name]
             assert weight.tolist() == [(labels == k).sum() for k in range(classes)]
             for k in labels.unique():

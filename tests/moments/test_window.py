@@ -20,6 +20,7 @@ K, P, RING = 3, 2, 16
 def _small_ring(monkeypatch):
     """A ring of 16 rows, so that short streams wrap around."""
     monkeypatch.setattr(window_module, "MIN_ROWS", RING)
+    monkeypatch.setattr(window_module, "RING_ROWS", RING)
 
 
 def stream(seed, n, soft=False, dtype=torch.float64):
@@ -292,12 +293,12 @@ def test_accepts_only_the_widths_of_the_first_batch():
     [(2, 4, 1024), (500, 4, 2000), (5000, 4, 4096), (2, 2**15, 64), (2, 2**22, 1)],
     ids=["least", "per class", "most", "bytes", "one row"],
 )
-def test_ring_is_bounded_in_rows_and_bytes(num_classes, width, rows, monkeypatch):
+def test_samples_are_bounded_in_rows_and_bytes(num_classes, width, rows, monkeypatch):
     monkeypatch.undo()
     # the reference is a view without memory, so that wide ones cost nothing
     window = ClassWindow({"features": torch.zeros(1, 1).expand(num_classes, width)})
-    assert window._capacity == rows
-    assert window._rows["features"].shape == (rows, width)
+    assert window.capacity == rows
+    assert window._rows["features"].shape == (max(rows, min(2048, 2**21 // width)), width)
 
 
 @pytest.mark.parametrize("soft", [False, True])

@@ -429,8 +429,3 @@ class TestPrecision:
     def test_half_precision_falls_back_on_a_cpu(self):
         _, model = check_training(Classifier, loader(), 4, precision="16-mixed")
         assert model.seen[0][1].dtype == torch.bfloat16  # Lightning replaces it
-
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="the gradient scaler of float16 needs a GPU")
-    def test_half_precision(self):
-        _, model = check_training(Classifier, loader(), 4, precision="16-mixed", accelerator="cuda", devices=1)
-        assert model.seen[0][1].dtype == torch.float16

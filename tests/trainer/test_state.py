@@ -127,7 +127,7 @@ def without(state, *path):
 
 SPOILT = {
     "from before versions": (lambda s: without(s, "version"), "has no version"),
-    "of another version": (lambda s: changed(s, "version", to=2), "layout 2, here is layout 1"),
+    "of another version": (lambda s: changed(s, "version", to=1), "layout 1, here is layout 2"),
     "without a part": (lambda s: without(s, "timeline"), "lacks timeline"),
     "with one part more": (lambda s: s | {"extra": 3}, "holds the unknown extra"),
     "without a key": (lambda s: without(s, "monitor", "windows"), r"lacks monitor\.windows"),
@@ -136,9 +136,12 @@ SPOILT = {
         lambda s: without(s, "monitor", "coefficients", "I_logits", "series"),
         "KeyError: 'series'",
     ),
-    "with a moment less": (lambda s: without(s, "monitor", "window", "moments", "logits", "weight"), "weight"),
-    "with a moment more": (lambda s: changed(s, "monitor", "window", "moments", "logits", "w", to=0), "cannot be read"),
-    "with no logits": (lambda s: without(s, "monitor", "window", "moments", "logits"), "KeyError: 'logits'"),
+    "with a moment less": (lambda s: without(s, "monitor", "window", "sums", "logits", "state", "weight"), "weight"),
+    "with a moment more": (
+        lambda s: changed(s, "monitor", "window", "sums", "logits", "state", "w", to=0),
+        "cannot be read",
+    ),
+    "with no logits": (lambda s: without(s, "monitor", "window", "sums", "logits"), "KeyError: 'logits'"),
     "of another axis": (lambda s: changed(s, "timeline", "axis", to="lr"), "time axis is 'lr', here it is 'steps'"),
     "of another K": (lambda s: changed(s, "monitor", "num_classes", to=4), "of 4 classes, here are 3"),
     "with text for a number": (lambda s: changed(s, "monitor", "start_step", to="five"), "start_step is of type str"),

@@ -1,0 +1,152 @@
+"""The sums of one source of a window, about references or about zero. K classes, p feature dimensions, n samples.
+
+Sums about zero need no deviations, which saves half of the work, but Σ‖x‖² − n‖mean‖² cancels in single precision where
+classes are collapsed. So they are taken only in a window after one that shows that there is nothing to lose. They are
+moved to the references now and then, before their own rounding counts, and where a window is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from le_callback.moments.statistics import ClassStatistics, class_statistics
+from le_callback.moments.sums import (
+    ClassRows,
+    MomentState,
+    add_deviations,
+    empty_moments,
+    merge_moments,
+    next_reference,
+    update_moments,
+)
+
+SPREAD_ABOUT_ZERO = 1e-3  # tr Σ_k over ‖mean_k‖² from which on sums about zero lose at most 0.1 % of tr Σ_k
+SPREAD_LOST = 3e-5  # below which they have lost 2 % and more
+SAMPLES_ABOUT_ZERO = 256  # of each class, and
+FEWEST_ABOUT_ZERO = 2**14  # of all, before sums about zero are moved to the references
+
+
+class SourceSums:
+    """Sums of the samples of a window about ``reference`` (K, p), the class means of the window before.
+
+    Args:
+        reference: fixes width, dtype and device.
+
+    >>> from le_callback.moments.sums import class_rows
+    >>> sums = SourceSums(torch.zeros(2, 1))
+    >>> sums.add(torch.tensor([[1.0], [3.0], [7.0]]), class_rows(torch.tensor([0, 0, 1]), 2))
+    >>> sums.statistics().mean.flatten()
+    tensor([2., 7.])
+    """
+
+    def __init__(self, reference: Tensor) -> None:
+        self.about_zero = False
+        self._state = empty_moments(reference)
+        self._plain = self._nothing_about_zero()
+        self._added = 0  # samples about zero that the state does not hold yet
+        self._variance: Tensor | None = None  # of the last statistics
+
+    def _nothing_about_zero(self) -> MomentState:
+        K, p = self._state.reference.shape
+        return empty_moments(self._state.reference.new_zeros(1, 1).expand(K, p))
+
+    @property
+    def reference(self) -> Tensor:
+        """What the sums are about (K, p)."""
+        return self._state.reference
+
+    @property
+    def state(self) -> MomentState:
+        """All sums so far, about the references."""
+        if self._added:
+            self._state = merge_moments(self._state, self._plain)
+            self._plain, self._added = self._nothing_about_zero(), 0
+        return self._state
+
+    def add(self, samples: Tensor, rows: ClassRows) -> None:
+        """Add ``samples`` (n, p) that belong to ``rows``."""
+        if self.about_zero:
+            add_deviations(self._plain, samples, rows)
+            self._added += len(samples)
+            if self._added >= max(FEWEST_ABOUT_ZERO, SAMPLES_ABOUT_ZERO * len(self.reference)):
+                _ = self.state
+        else:
+            deviations = self.reference.index_select(0, rows.reference)
+            add_deviations(self._state, torch.sub(samples, deviations, out=deviations), rows)
+
+    def add_weighted(self, samples: Tensor, weights: Tensor) -> None:
+        """Add ``samples`` (n, p) with class weights (n, K)."""
+        update_moments(self._state, samples, weights)
+
+    def statistics(self, samples: Tensor | None = None, labels: Tensor | None = None) -> ClassStatistics:
+        """Class moments; ``samples`` (n, p) of the window and their ``labels`` stand in where rounding took tr Σ_k."""
+        found = class_statistics(self.state)
+        if self.about_zero and samples is not None and labels is not None:
+            found = self._restored(found, samples, labels)
+        self._variance = found.variance
+        return found
+
+    def _restored(self, found: ClassStatistics, samples: Tensor, labels: Tensor) -> ClassStatistics:
+        lost = found.variance < SPREAD_LOST * torch.linalg.vector_norm(found.mean, dim=1).square_()
+        if not bool(lost.any()):
+            return found
+        own = empty_moments(found.mean.nan_to_num())
+        update_moments(own, samples, labels)
+        variance = torch.where(lost & (own.weight > 1), class_statistics(own).variance, found.variance)
+        noise = variance * self.state.weight_sq / self.state.weight.square()
+        return found._replace(variance=variance, mean_noise=torch.where(found.seen, noise, torch.nan))
+
+    def advance(self) -> None:
+        """Begin the next window about the means of this one; about zero, if the last statistics allow it."""
+        reference, variance, self._variance = next_reference(self.state), self._variance, None
+        self.clear(reference)
+        self.about_zero = variance is not None and bool(
+            (variance.isnan() | (variance >= SPREAD_ABOUT_ZERO * reference.square().sum(1))).all()
+        )
+
+    def clear(self, reference: Tensor | None = None) -> None:
+        """Forget all samples."""
+        self._state = empty_moments(self.reference if reference is None else reference)
+        if self._added:
+            self._plain, self._added = self._nothing_about_zero(), 0
+
+    def rebase(self, reference: Tensor) -> None:
+        """Take all sums about another ``reference`` (K, p)."""
+        self._state = merge_moments(empty_moments(reference), self.state)
+
+    def replace(self, sums: dict[str, Tensor]) -> None:
+        """Take other sums about the same reference, by the names of ``MomentState``; ``total`` stands for ``sums``."""
+        self.clear()
+        self._state.total.copy_(sums["total"])
+        for name in sums.keys() - {"total"}:
+            getattr(self._state, name).copy_(sums[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """CPU tensors and plain values. What is summed about zero stays so, to be rounded as without a stop."""
+        return {
+            "state": _saved(self._state, "reference"),
+            "plain": _saved(self._plain) if self._added else None,
+            "added": self._added,
+            "about_zero": self.about_zero,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device | str) -> SourceSums:
+        """The sums that ``state_dict`` was taken of, on ``device``."""
+        kept = {name: x.to(device, copy=True) for name, x in state["state"].items()}
+        found = cls(kept["reference"])
+        found._state = MomentState(**kept)
+        found.about_zero, found._added = state["about_zero"], state["added"]
+        if state["plain"] is not None:
+            plain = {name: x.to(device, copy=True) for name, x in state["plain"].items()}
+            found._plain = MomentState(reference=found._plain.reference, **plain)
+        return found
+
+
+def _saved(state: MomentState, *also: str) -> dict[str, Tensor]:
+    names = [f.name for f in fields(MomentState) if f.name != "reference" or f.name in also]
+    return {name: getattr(state, name).cpu().clone() for name in names}
