@@ -47,15 +47,19 @@ class ClassReading:
         noise: expected squared error of each row ``(K,)``, 0 where not seen.
         seen: ``(K,)``.
         dimensions: directions that the noise of a class spreads over.
+        averaged: whether means are averages over a window, not those of one moment.
     """
 
     z: Array
     noise: Array
     seen: Flags
     dimensions: float
+    averaged: bool = True
 
     @classmethod
-    def of(cls, model: LEModel, means: Tensor, noise: Tensor, dimensions: float | None = None) -> ClassReading:
+    def of(
+        cls, model: LEModel, means: Tensor, noise: Tensor, dimensions: float | None = None, *, averaged: bool = True
+    ) -> ClassReading:
         """From class means ``(K, p)``, NaN where not seen, and the noise of each class's coordinates ``(K,)``.
 
         >>> from le_callback.similarity import IModel
@@ -68,17 +72,17 @@ class ClassReading:
         seen = np.isfinite(z).all(1) & np.isfinite(s)
         if not seen.all():
             z, s = np.where(seen[:, None], z, 0.0), np.where(seen, s, 0.0)
-        return cls(z, s, seen, min(z.shape[1], dimensions or z.shape[1]))
+        return cls(z, s, seen, min(z.shape[1], dimensions or z.shape[1]), averaged)
 
     def state(self) -> list[Any]:
-        """Tensors and a number."""
-        return [*(torch.from_numpy(x) for x in (self.z, self.noise, self.seen)), self.dimensions]
+        """Tensors and numbers."""
+        return [*(torch.from_numpy(x) for x in (self.z, self.noise, self.seen)), self.dimensions, self.averaged]
 
     @classmethod
     def from_state(cls, state: list[Any]) -> ClassReading:
         """The reading that ``state`` was taken of."""
-        z, noise, seen, dimensions = state
-        return cls(z.numpy(), noise.numpy(), seen.numpy(), dimensions)
+        z, noise, seen, *rest = state
+        return cls(z.numpy(), noise.numpy(), seen.numpy(), *rest)
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,10 @@ def difference_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies
         _Side(r, F1 * share[:, None] * r, b),
     )
     before, after = (side.variance(x, F) for side in sides)
-    x -= sum(side.bias(x, F) for side in sides)
+    off = b.z - a.z - x * (pulled0 + pulled1) / 2
+    loose = float((w * usual) @ np.square(off - w @ off).sum(1))
+    from_noise = float((w * (1 - w) * usual) @ (a.noise + b.noise))
+    x -= sum(side.bias(x, F) for side in sides) + _of_averages(loose, from_noise, a, int(both.sum()) - 1) / F
     return Growth(x, before, after, x**2 * frequencies.variance(along0 + along1))
 
 
@@ -220,9 +227,28 @@ def common_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies, un
         _Side(own * r, F1 * pulling * r, b),
     )
     before, after = (side.variance(x, F) for side in sides)
-    x -= sum(side.bias(x, F) for side in sides)
+    loose = float(np.square(v @ (b.z - a.z) - x * (pull @ (z0 + z1)) / 2).sum())
+    x -= sum(side.bias(x, F) for side in sides) + _of_averages(loose, float(v**2 @ (a.noise + b.noise)), a, 1) / F
     doubt = x**2 * frequencies.variance(along0 + along1)
     return Growth(x, before, after, doubt, float((v * share) @ (along0 + along1)) / (h0 + h1))
+
+
+def _of_averages(loose: float, from_noise: float, a: ClassReading, parts: int) -> float:
+    """What a walk adds to ⟨r, Δz⟩ where means are averages over windows.
+
+    The average of a window and what follows on it share a sixth of the walk's variance in a window, the difference of
+    two averages has two thirds of it: a quarter of the squared change that drift and sampling noise do not explain.
+
+    Args:
+        loose: squared change off the drift.
+        from_noise: its expectation by sampling noise, before the fit of one coefficient.
+        a: the earlier window.
+        parts: independent parts of ``a.dimensions`` directions each.
+    """
+    directions = parts * a.dimensions
+    if not a.averaged or directions <= 1:
+        return 0.0
+    return (loose - from_noise * (1 - 1 / directions)) / 4
 
 
 @dataclass(frozen=True)

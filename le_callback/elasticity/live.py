@@ -92,7 +92,7 @@ class LiveCoefficients:
         new: dict[int, PathReading] = {}
         names = list(self.trackers)
         for at, (key, tracker) in enumerate(self.trackers.items()):
-            read = self._read(tracker.model, layers.get(tracker.source.layer))
+            read = self._read(tracker.model, layers.get(tracker.source.layer), not tracker.source.probe)
             if read is not None:
                 modes[key], means = read
                 found = tracker.take_in(time, modes[key], means, self.frequencies.now)
@@ -117,7 +117,9 @@ class LiveCoefficients:
         found = zip(new, known.mean(), *known.quantiles(tail, 1 - tail), strict=True)
         return {channel: Estimate(float(m), float(a), float(b)) for channel, m, a, b in found}
 
-    def _read(self, model: LEModel, layer: LayerReading | None) -> tuple[dict[Mode, ModeReading], ClassReading] | None:
+    def _read(
+        self, model: LEModel, layer: LayerReading | None, averaged: bool
+    ) -> tuple[dict[Mode, ModeReading], ClassReading] | None:
         """The modes of the model and its coordinates; None where it is not defined."""
         K = self.num_classes
         if layer is None or layer.statistics.mean.shape[1] < model.min_dimensions(K):
@@ -131,7 +133,7 @@ class LiveCoefficients:
                 along = model.sample_coordinates(samples, labels).squeeze(1)
                 per_sample = noise / moments.variance  # Σw²/W²
                 noise = along_direction(along, labels, K) * per_sample
-        means = ClassReading.of(model, widened(moments.mean), widened(noise), dimensions)
+        means = ClassReading.of(model, widened(moments.mean), widened(noise), dimensions, averaged=averaged)
         return modes_of(means, K), means
 
     def _undefined(self, tracker: CoefficientTracker, time: float) -> WindowCoefficients:

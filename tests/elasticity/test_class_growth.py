@@ -21,11 +21,11 @@ from le_callback.elasticity.mode_readings import ModeReading, modes_of, read_mod
 from le_callback.similarity import IModel
 
 
-def reading(z, noise=0.0, dimensions=None):
+def reading(z, noise=0.0, dimensions=None, averaged=False):
     z = np.asarray(z, dtype=float)
     seen = np.isfinite(z).all(1)
     s = np.where(seen, noise, 0.0)
-    return ClassReading(np.where(seen[:, None], z, 0.0), s, seen, dimensions or z.shape[1])
+    return ClassReading(np.where(seen[:, None], z, 0.0), s, seen, dimensions or z.shape[1], averaged)
 
 
 def generator(pi, delta, epsilon):
@@ -98,8 +98,9 @@ class TestNoiseFree:
 
 class TestNoise:
     @pytest.mark.parametrize("imbalance", [1.0, 10.0])
+    @pytest.mark.parametrize("averaged", [False, True])
     @pytest.mark.parametrize("kind", ["difference", "common"])
-    def test_variance_and_bias(self, kind, imbalance):
+    def test_variance_and_bias(self, kind, imbalance, averaged):
         """4,000 noisy pairs: unbiased within 4 standard errors, with the variances that are predicted, within 12 %."""
         rng = np.random.default_rng(1)
         K, q, draws = 3, 5, 4000
@@ -110,7 +111,8 @@ class TestNoise:
         noise = 0.02 * q / (K * pi)
         values, before, after = [], [], []
         for _ in range(draws):
-            pair = [reading(x + np.sqrt(noise / q)[:, None] * rng.normal(size=(K, q)), noise) for x in (z, later)]
+            pair = [x + np.sqrt(noise / q)[:, None] * rng.normal(size=(K, q)) for x in (z, later)]
+            pair = [reading(x, noise, averaged=averaged) for x in pair]
             f = Frequencies(pi, pi)
             found = difference_growth(*pair, f) if kind == "difference" else common_growth(*pair, f, uniform=False)
             values.append(found.value)
@@ -137,8 +139,9 @@ class TestNoise:
             steps.append(first)
         assert np.std(sums) < 0.05 * np.std(steps)
 
-    def test_walks_leave_no_bias(self):
-        """A walk of the means without drift lets their norms grow; the growth that is read stays zero on average."""
+    @pytest.mark.parametrize("averaged", [False, True])
+    def test_walks_leave_no_bias(self, averaged):
+        """A walk without drift lets norms grow; the growth that is read stays zero, of moments and of averages."""
         rng = np.random.default_rng(3)
         K, q, walk = 3, 20, 0.05
         half = Frequencies(np.full(K, 1 / K), np.full(K, 1 / K))
@@ -146,7 +149,11 @@ class TestNoise:
         for _ in range(2000):
             z = rng.normal(size=(K, q))
             later = z + walk * rng.normal(size=(K, q))
-            values.append(difference_growth(reading(z), reading(later), half).value / K)
+            if averaged:  # over 10 parts of each of two windows
+                parts = z + np.cumsum(walk / np.sqrt(10) * rng.normal(size=(20, K, q)), 0)
+                z, later = parts[:10].mean(0), parts[10:].mean(0)
+            pair = reading(z, averaged=averaged), reading(later, averaged=averaged)
+            values.append(difference_growth(*pair, half).value / K)
             norms.append(np.log(np.linalg.norm(later - later.mean(0)) / np.linalg.norm(z - z.mean(0))))
         error = np.std(values) / np.sqrt(len(values))
         assert abs(np.mean(values)) < 4 * error
