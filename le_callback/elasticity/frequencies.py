@@ -11,7 +11,7 @@ import torch
 from le_callback.elasticity.class_growth import Frequencies
 from le_callback.values import Array
 
-_MEMORY = 0.97  # of the counts, a window
+_MEMORY = 0.985  # of the counts, a window
 
 
 class ClassFrequencies:

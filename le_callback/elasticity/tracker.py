@@ -79,9 +79,9 @@ class CoefficientTracker:
         """The path that γ depends on."""
         return "common" if self.model.has_directions else "difference"
 
-    def local_index(self) -> Estimate:
-        """Local tail index of γ ~ t^(−r) now, from its growth since the reference time of its mode."""
-        return self._series["G"].local_index(self.confidence)
+    def local_index(self, which: str = "G") -> Estimate:
+        """Local tail index now of γ ~ t^(−r), of α for ``"A"``, of |β| for ``"B"``: from the growth of the integral."""
+        return self._series[which].local_index(self.confidence, either_sign=which == "B")
 
     def take_in(
         self, time: float, readings: Mapping[Mode, ModeReading], means: ClassReading, frequencies: Frequencies
@@ -230,8 +230,10 @@ class _Series:
     def finite_index(self, either_sign: bool = False) -> float:
         return recent_index(self._points.times, [v[0] for v in self._points.values], either_sign=either_sign)
 
-    def local_index(self, confidence: float) -> Estimate:
+    def local_index(self, confidence: float, either_sign: bool = False) -> Estimate:
         growth, noise, process = np.array(self._points.values).reshape(-1, 3).T
+        if either_sign and len(growth) and growth[-1] < growth[0]:
+            growth = -growth
         return local_tail_index(self._points.times, growth, noise, process, confidence)
 
     def state_dict(self) -> dict[str, Any]:

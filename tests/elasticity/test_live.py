@@ -102,6 +102,22 @@ class TestNoiseFree:
         assert records[2].reference_time == 24.5
 
 
+class TestTailIndex:
+    @pytest.mark.parametrize("ratio", [1.0, 5.0])
+    def test_of_all_three_rates(self, ratio):
+        """α, β and γ fall as t^−0.6, with little noise."""
+        pi, rng = skewed(3, ratio), np.random.default_rng(8)
+        paths = paths_of(lambda n: 0.01 * (n + 1) ** -0.6, lambda n: -0.002 * (n + 1) ** -0.6, pi, 80, 1, rng)
+        live = LiveCoefficients([(IModel(), Source("features"))], 3)
+        for n, means in enumerate(paths[0]):
+            read = means + 0.01 * rng.standard_normal(means.shape)
+            live.add((n + 0.5) * WINDOW, {"features": layer(read, np.full(3, 6e-4), 800 * pi)})
+        for which in ("A", "B", "G"):
+            index = live.trackers["I_features"].local_index(which)
+            assert index.value == pytest.approx(0.6, abs=0.06), which
+            assert 0 < index.high - index.low < 0.4
+
+
 class TestCoverage:
     """40 runs a case. An interval that truly covers in 95 % misses more than 8 of 40 with a probability below 0.001."""
 
