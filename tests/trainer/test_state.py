@@ -133,7 +133,7 @@ SPOILT = {
     "without a key": (lambda s: without(s, "monitor", "windows"), r"lacks monitor\.windows"),
     "with one key more": (lambda s: changed(s, "monitor", "more", to=1), r"the unknown monitor\.more"),
     "with a key less below": (
-        lambda s: without(s, "monitor", "coefficients", "I_logits", "series"),
+        lambda s: without(s, "monitor", "coefficients", "trackers", "I_logits", "series"),
         "KeyError: 'series'",
     ),
     "with a moment less": (lambda s: without(s, "monitor", "window", "sums", "logits", "state", "weight"), "weight"),
