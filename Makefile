@@ -70,7 +70,7 @@ clean:
 	rm -rf .venv dist mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy tail-index overhead gpu memory collapse phase-transition forecast imitation paper
+.PHONY: accuracy live tail-index overhead gpu memory collapse phase-transition forecast imitation paper
 overhead: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
 
@@ -85,6 +85,9 @@ collapse: .venv/ready
 
 accuracy: .venv/ready
 	$(BIN)/python benchmarks/accuracy.py --runs 1000
+
+live: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/live.py
 
 tail-index: .venv/ready
 	$(BIN)/python benchmarks/tail_index.py

@@ -59,7 +59,8 @@ class LECallback(AnyCallback):
         class_names: K names. By default ``classes`` of the training dataset, or 0, 1, ….
         ignore_index: integer label that is left out. At its default, −100, that of the loss if the loss has another.
         every_n_steps: optimizer steps of a window. By default the Trainer's ``log_every_n_steps``.
-        smoothing: windows of the local fit whose slope is α, β, γ.
+        smoothing: windows after which a change of α, β, γ is as likely as not before anything was seen: more make them
+            smoother and slower to follow.
         identifiability: a mode is identifiable while its squared amplitude exceeds this many times its sampling noise.
         confidence: coverage of the intervals.
         time_axis: unit of time of the coefficients: optimizer ``steps``, cumulative learning rate ``lr`` (so that the

@@ -37,7 +37,7 @@ class MonitorSettings:
 
     Attributes:
         ignore_index: integer label that is left out.
-        smoothing: windows of the local fit whose slope is α, β, γ.
+        smoothing: windows after which a change of the rates is as likely as not, before anything was seen.
         identifiability: a mode is identifiable while its squared amplitude exceeds this many times its sampling noise.
         confidence: coverage of the intervals.
         probe: whether ``add_probe`` will be called.
@@ -90,6 +90,7 @@ class SeparationMonitor:
         self.every: ClassWindow | None = None  # the features of all classes, where only a part is followed
         self.recorder = TrajectoryRecorder()
         self._time_sum, self._timed = 0.0, 0
+        self._trained: tuple[Tensor, float] | None = None  # samples in windows closed since the last probe reading
         fits: dict[str, Any] = {"smoothing": s.smoothing, "threshold": s.identifiability, "confidence": s.confidence}
         self.coefficients = LiveCoefficients([(m, Source(layer)) for m, layer in MODELS], num_classes, **fits)
         self.probe: ProbeFollower | NoProbe = NoProbe()
@@ -168,11 +169,11 @@ class SeparationMonitor:
         for layer, source in sources.items():
             self.recorder.add(Source(layer), time, source.statistics)
         measures = _measure(sources, everything)
-        coefficients = self.coefficients.add(time, _readings(sources, measures))
+        weight = self._weight()
+        trained = self._followed(weight)
+        self._trained = _added(self._trained, trained)
+        coefficients = self.coefficients.add(time, _readings(sources, measures), trained)
         probe = self.probe.findings()
-        weight = None
-        if self.window is not None:
-            weight = sources["features"].statistics.weight if self._part is None else self.window.counts
         record = WindowRecord(
             step=step,
             window=(self.start_step, step),
@@ -203,6 +204,19 @@ class SeparationMonitor:
         # features of the i-th step are those before its update, hence the −1
         return self._time_sum / self._timed if self._timed else max(0.0, (self.start_step + step - 1) / 2)
 
+    def _weight(self) -> Tensor | None:
+        """Samples of each of the K classes in the open window."""
+        if self.window is None:
+            return None
+        return self.window.moments["features"].weight if self._part is None else self.window.counts
+
+    def _followed(self, weight: Tensor | None) -> tuple[Tensor, float] | None:
+        """Samples of each class that is followed, and of all."""
+        if weight is None:
+            return None
+        own = weight if self._part is None else weight[list(self._part.classes)]
+        return own.double().cpu(), float(weight.sum())
+
     def _count(self, weight: Tensor | None) -> tuple[int, ...]:
         """Book what the window's counters say; returns the classes without samples."""
         if weight is None or self.window is None:
@@ -215,10 +229,15 @@ class SeparationMonitor:
         return tuple((weight <= 0).nonzero().flatten().tolist())
 
     def add_probe(self, time: float, statistics: Mapping[str, ClassStatistics]) -> None:
-        """Take in a reading of the probe at ``time``, by layer; the next record holds its coefficients."""
+        """Take in a reading of the probe at ``time``, by layer; the next record holds its coefficients.
+
+        Classes pull as often as they are trained on, whatever the probe is made of: since the last reading, as far as
+        windows were closed.
+        """
         for layer, moments in statistics.items():
             self.recorder.add(Source(layer, probe=True), time, moments)
-        self.probe.add(time, statistics)
+        self.probe.add(time, statistics, self._trained or self._followed(self._weight()))
+        self._trained = None
 
     def add_step(self, composition: Tensor, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
         """Take in one optimizer step: class weights (K,) of its batch, probe means (K, p) before and after it."""
@@ -236,6 +255,7 @@ class SeparationMonitor:
             "every": self.every.state_dict() if self.every else None,
             "followed": None if self._part is None else list(self._part.classes),
             "window_time": (self._time_sum, self._timed),
+            "trained": self._trained,
             "trajectory": self.recorder.state_dict(),
             "probe": self.probe.state_dict(),
         }
@@ -252,6 +272,7 @@ class SeparationMonitor:
         self.skipped = Counter(state["skipped"])
         self.coefficients.load_state_dict(state["coefficients"])
         self._time_sum, self._timed = state["window_time"]
+        self._trained = state["trained"]
         self.recorder.load_state_dict(state["trajectory"])
         self.probe.load_state_dict(state["probe"])
         window = state["window"]
@@ -283,6 +304,12 @@ class SeparationMonitor:
 def _source(window: ClassWindow, layer: str, part: Part | None, head: HeadWeights | None = None) -> SourceWindow:
     moments, samples = window.statistics(layer), window.samples(layer)
     return SourceWindow(layer, moments, *samples, window.previous_means(layer), part, head=head)
+
+
+def _added(first: tuple[Tensor, float] | None, second: tuple[Tensor, float] | None) -> tuple[Tensor, float] | None:
+    if first is None or second is None:
+        return first or second
+    return first[0] + second[0], first[1] + second[1]
 
 
 def _measure(sources: Mapping[str, SourceWindow], everything: Mapping[str, SourceWindow]) -> dict[str, dict[str, Any]]:

@@ -116,6 +116,7 @@ class Tag:
         read: from the record that the tag belongs to.
         essential: whether loggers get it by default; or for which models, sources or rules.
         interval: whether ``read`` gives an ``Estimate``: then ``<name>_low`` and ``<name>_high`` go with it.
+        ends_essential: whether loggers get these two by default, too.
         per_time: whether the value is per unit of time, which is then in the tag unless it is the optimizer step.
         row: its row in the table at the end of a run; ``{unit}`` and ``{ideal}`` are filled in. Empty: none.
         classes: reads the classes that the value is about, which the table names.
@@ -131,6 +132,7 @@ class Tag:
     read: Callable[[Any], float | Estimate]
     essential: bool | tuple[str, ...] = False
     interval: bool = False
+    ends_essential: bool = True
     per_time: bool = False
     row: str = ""
     classes: Callable[[Any], tuple[int, ...] | None] | None = None

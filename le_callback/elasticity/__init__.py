@@ -12,8 +12,9 @@ The way of the data of a whole run, each file using only those before it:
 
 Beside it: ``le_matrix`` estimates the full matrix E, ``stages`` finds a change of the growth rate.
 
-Live, window after window: ``mode_readings`` → ``local_fits`` → ``tracker`` → ``window_coefficients``, with the same
-``rates`` and ``tail_index``; ``rate_index`` says how γ falls now.
+Live, window after window (``live``): ``frequencies`` of the classes and ``mode_readings`` → ``class_growth`` between
+two windows → ``growth_path`` of each mode → ``rate_filters`` (with ``mixtures``) and ``cumulative`` → ``tracker`` →
+``window_coefficients``; ``rate_index`` says how γ falls now.
 
 Source of the model: Zhang, Wang, Su, "Imitating Deep Learning Dynamics via Locally Elastic Stochastic Differential
 Equations", NeurIPS 2021, arXiv 2110.05960.
@@ -27,11 +28,9 @@ from le_callback.elasticity.rate_index import local_tail_index
 from le_callback.elasticity.sampling_noise import SamplingNoise
 from le_callback.elasticity.stages import Stages, detect_stages
 from le_callback.elasticity.tail_index import TailIndex, finite_time_index
-from le_callback.elasticity.tracker import CoefficientTracker, add_together
 from le_callback.elasticity.window_coefficients import WindowCoefficients
 
 __all__ = [
-    "CoefficientTracker",
     "LECoefficients",
     "LEMatrix",
     "Mode",
@@ -40,7 +39,6 @@ __all__ = [
     "Stages",
     "TailIndex",
     "WindowCoefficients",
-    "add_together",
     "detect_stages",
     "estimate_coefficients",
     "estimate_le_matrix",

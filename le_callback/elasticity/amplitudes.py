@@ -24,6 +24,7 @@ class ModeSeries:
         noise: sampling variance of y ``(T,)``.
         scale: amplitude² ``(T,)``; a process noise of constant variance moves y by that over ``scale``.
         identifiable: ``(T,)``.
+        path: growth ``(T,)`` along the mode as it was the time before, see ``projected_growth``; None: that of y.
 
     >>> t = np.arange(3.0)
     >>> ModeSeries(t, 0 * t, np.exp(2 * t), t > 0).window(1, 3).log_amplitude
@@ -34,11 +35,13 @@ class ModeSeries:
     noise: Array
     scale: Array
     identifiable: Flags
+    path: Array | None = None
 
     def window(self, start: int, stop: int) -> ModeSeries:
         """The times from ``start`` up to, not with, ``stop``."""
         part = slice(start, stop)
-        return ModeSeries(self.log_amplitude[part], self.noise[part], self.scale[part], self.identifiable[part])
+        path = None if self.path is None else self.path[part]
+        return ModeSeries(self.log_amplitude[part], self.noise[part], self.scale[part], self.identifiable[part], path)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,35 @@ def norm_series(mode: Array, variance: Array, dimensions: int, *, threshold: flo
     y = 0.5 * np.log(scale)
     with np.errstate(invalid="ignore"):
         noise = np.where(identifiable, variance / (dimensions * scale), np.nan)
-    return ModeSeries(y, noise, scale, identifiable)
+    return ModeSeries(y, noise, scale, identifiable, projected_growth(flat, y, noise, scale))
+
+
+def projected_growth(flat: Array, y: Array, noise: Array, scale: Array) -> Array:
+    """Growth of a mode along what it was the time before: Σ log(⟨z_n, z_{n+1}⟩/‖z_n‖²), NaN where not identifiable.
+
+    Noise-free it is the log norm. A walk of z lets the norm grow by half its variance in all but one direction over the
+    amplitude², without any drift; across itself it leaves the projection alone. The noise of z_n is in the square: its
+    variance is off ``scale``, and what the curvature of the logarithm adds on average, the variance of y, is taken off.
+    Where z turns by more than a right angle, the growth is that of y.
+
+    Args:
+        flat: z ``(T, D)``.
+        y: log amplitude ``(T,)``, NaN where not identifiable.
+        noise: sampling variance of y ``(T,)``.
+        scale: amplitude² ``(T,)``.
+
+    >>> z = np.array([[1.0, 0.0], [2.0, 1.0]])
+    >>> projected_growth(z, np.zeros(2), np.zeros(2), (z**2).sum(1)).round(3)  # log 2, not log √5
+    array([0.   , 0.693])
+    """
+    path = np.full(len(y), np.nan)
+    at = np.flatnonzero(np.isfinite(y))
+    if len(at):
+        before, after = at[:-1], at[1:]
+        along = (flat[before] * flat[after]).sum(1) / scale[before]
+        steps = np.where(along > 0, np.log(np.where(along > 0, along, 1.0)) - noise[before], y[after] - y[before])
+        path[at] = np.concatenate([[0.0], np.cumsum(steps)])
+    return path
 
 
 def entry_series(mode: Array) -> ModeSeries:

@@ -11,12 +11,16 @@ from typing import Any
 
 from torch import Tensor
 
-from le_callback.elasticity.mode_readings import Mode, ModeReading, read_modes
-from le_callback.elasticity.tracker import CoefficientTracker, add_together
+from le_callback.elasticity.class_growth import ClassReading
+from le_callback.elasticity.frequencies import ClassFrequencies
+from le_callback.elasticity.mode_readings import MODES, Mode, ModeReading, modes_of
+from le_callback.elasticity.rate_filters import PathReading, RateFilters
+from le_callback.elasticity.tracker import CoefficientTracker
 from le_callback.elasticity.window_coefficients import WindowCoefficients
+from le_callback.errors import require
 from le_callback.moments.statistics import ClassStatistics, along_direction, widened
 from le_callback.similarity import LEModel
-from le_callback.values import NAN, Source
+from le_callback.values import NAN, Estimate, Source
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class LiveCoefficients:
     Args:
         followed: similarity models and the sources of their class means.
         num_classes: K.
+        smoothing: windows after which a change of the rates is as likely as not, before anything was seen.
         settings: those of ``CoefficientTracker``.
 
     >>> import torch
@@ -51,29 +56,71 @@ class LiveCoefficients:
     0.5
     """
 
-    def __init__(self, followed: Sequence[tuple[LEModel, Source]], num_classes: int, **settings: Any) -> None:
+    def __init__(
+        self, followed: Sequence[tuple[LEModel, Source]], num_classes: int, *, smoothing: int = 11, **settings: Any
+    ) -> None:
+        require(smoothing >= 1, "smoothing", smoothing, "at least 1 window")
         self.num_classes = num_classes
         self.trackers = {
             f"{model.name}_{source}": CoefficientTracker(model, num_classes, source, **settings)
             for model, source in followed
         }
+        self.filters = RateFilters(2 * len(self.trackers), hazard=min(0.5, 0.5 / smoothing))
+        self.frequencies = ClassFrequencies()
 
     def unread(self, status: str) -> dict[str, WindowCoefficients]:
         """Unknown coefficients by model and source, with the reason."""
         return {key: self._unknown(tracker, NAN, status) for key, tracker in self.trackers.items()}
 
-    def add(self, time: float, layers: Mapping[str, LayerReading]) -> dict[str, WindowCoefficients]:
-        """Take in what the layers say at ``time``; returns what is known now, by model and source."""
-        known: dict[str, dict[Mode, ModeReading]] = {}
-        for key, tracker in self.trackers.items():
-            reading = self._read(tracker.model, layers.get(tracker.source.layer))
-            if reading is not None:
-                known[key] = reading
-        found = add_together({key: self.trackers[key] for key in known}, time, known)
-        return {key: found[key] if key in found else self._undefined(t, time) for key, t in self.trackers.items()}
+    def add(
+        self, time: float, layers: Mapping[str, LayerReading], drawn: tuple[Tensor, float] | None = None
+    ) -> dict[str, WindowCoefficients]:
+        """Take in what the layers say at ``time``; returns what is known now, by model and source.
 
-    def _read(self, model: LEModel, layer: LayerReading | None) -> dict[Mode, ModeReading] | None:
-        """The modes of the model; None where it is not defined."""
+        Args:
+            time: of the window.
+            layers: by name.
+            drawn: samples of each row of the means that were trained on since the last window, and of all classes;
+                None: the weights of the first layer.
+        """
+        if drawn is None and layers:
+            weight = next(iter(layers.values())).statistics.weight
+            drawn = weight, float(weight.sum())
+        if drawn is not None:
+            self.frequencies.add(drawn[0].double().cpu().numpy(), drawn[1])
+        modes: dict[str, dict[Mode, ModeReading]] = {}
+        new: dict[int, PathReading] = {}
+        names = list(self.trackers)
+        for at, (key, tracker) in enumerate(self.trackers.items()):
+            read = self._read(tracker.model, layers.get(tracker.source.layer), not tracker.source.probe)
+            if read is not None:
+                modes[key], means = read
+                found = tracker.take_in(time, modes[key], means, self.frequencies.now)
+                new |= {2 * at + MODES.index(mode): reading for mode, reading in found.items()}
+        rates = self._rates(new)
+        said = {}
+        for at, key in enumerate(names):
+            tracker = self.trackers[key]
+            if key in modes:
+                own = {mode: rates[2 * at + i] for i, mode in enumerate(MODES) if 2 * at + i in rates}
+                said[key] = tracker.record(time, modes[key], own, self.filters, 2 * at)
+            else:
+                said[key] = self._undefined(tracker, time)
+        return said
+
+    def _rates(self, new: Mapping[int, PathReading]) -> dict[int, Estimate]:
+        """Rates of the channels that were read."""
+        if not new:
+            return {}
+        known = self.filters.update(new)
+        tail = (1 - next(iter(self.trackers.values())).confidence) / 2
+        found = zip(new, known.mean(), *known.quantiles(tail, 1 - tail), strict=True)
+        return {channel: Estimate(float(m), float(a), float(b)) for channel, m, a, b in found}
+
+    def _read(
+        self, model: LEModel, layer: LayerReading | None, averaged: bool
+    ) -> tuple[dict[Mode, ModeReading], ClassReading] | None:
+        """The modes of the model and its coordinates; None where it is not defined."""
         K = self.num_classes
         if layer is None or layer.statistics.mean.shape[1] < model.min_dimensions(K):
             return None
@@ -86,8 +133,8 @@ class LiveCoefficients:
                 along = model.sample_coordinates(samples, labels).squeeze(1)
                 per_sample = noise / moments.variance  # Σw²/W²
                 noise = along_direction(along, labels, K) * per_sample
-        means = widened(moments.mean)
-        return read_modes(model, means, widened(noise).to(means.device), K, dimensions)
+        means = ClassReading.of(model, widened(moments.mean), widened(noise), dimensions, averaged=averaged)
+        return modes_of(means, K), means
 
     def _undefined(self, tracker: CoefficientTracker, time: float) -> WindowCoefficients:
         status = f"needs at least {tracker.model.min_dimensions(self.num_classes)} dimensions"
@@ -98,10 +145,18 @@ class LiveCoefficients:
         return WindowCoefficients.unknown(tracker.model.name, tracker.source, time, status)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {key: tracker.state_dict() for key, tracker in self.trackers.items()}
+        """Tensors and plain values."""
+        return {
+            "trackers": {key: tracker.state_dict() for key, tracker in self.trackers.items()},
+            "filters": self.filters.state_dict(),
+            "frequencies": self.frequencies.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken; what is followed now and was not then starts anew."""
-        for key in self.trackers.keys() & state.keys():
-            self.trackers[key].load_state_dict(state[key])
+        there, here = list(state["trackers"]), list(self.trackers)
+        for key in self.trackers.keys() & there:
+            self.trackers[key].load_state_dict(state["trackers"][key])
+        pairs = [(2 * here.index(k) + i, 2 * there.index(k) + i) for k in here if k in there for i in range(2)]
+        self.filters.load_state_dict(state["filters"], pairs)
+        self.frequencies.load_state_dict(state["frequencies"])

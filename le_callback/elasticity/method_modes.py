@@ -53,7 +53,8 @@ def mode_integrals(modes: ModePair, weights: ModeWeights) -> tuple[Array, int]:
     array([0.2, 0. , 0.2])
     """
     both = modes.identifiable
-    y = np.stack([modes.common.log_amplitude, modes.difference.log_amplitude])  # (2, T)
+    both_series = (modes.common, modes.difference)
+    y = np.stack([s.log_amplitude if s.path is None else s.path for s in both_series])  # (2, T)
     start = int(both.argmax()) if both.any() else 0
     return integral_weights(weights) @ (y - y[:, [start]]), start
 

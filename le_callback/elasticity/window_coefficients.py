@@ -17,6 +17,7 @@ class WindowCoefficients:
         time: midpoint of the window.
         amplitude_common, amplitude_difference: of the two modes, sampling noise removed.
         A, B: ∫α and ∫β since ``reference_time``.
+        G: ∫γ since ``gamma_reference_time``.
         alpha, beta, gamma: α, β and γ = α − β per unit of time.
         tail_A, tail_B, tail_gamma: finite-time tail indices of A, B and ∫γ, see ``tail_index.finite_time_index``.
         reference_time: of A and B: both modes identifiable from here on.
@@ -25,7 +26,7 @@ class WindowCoefficients:
 
     Source: Zhang, Wang, Su 2021, eq. 19, by the norms of the modes.
 
-    >>> WindowCoefficients.unknown("I", Source("logits"), 25.0, "needs two classes").A
+    >>> WindowCoefficients.unknown("I", Source("logits"), 25.0, "needs two classes").A.value
     nan
     """
 
@@ -34,8 +35,9 @@ class WindowCoefficients:
     time: float
     amplitude_common: float
     amplitude_difference: float
-    A: float
-    B: float
+    A: Estimate
+    B: Estimate
+    G: Estimate
     alpha: Estimate
     beta: Estimate
     gamma: Estimate
@@ -56,8 +58,9 @@ class WindowCoefficients:
             time=time,
             amplitude_common=NAN,
             amplitude_difference=NAN,
-            A=NAN,
-            B=NAN,
+            A=nothing,
+            B=nothing,
+            G=nothing,
             alpha=nothing,
             beta=nothing,
             gamma=nothing,

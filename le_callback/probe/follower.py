@@ -39,7 +39,9 @@ class ProbeFindings(NamedTuple):
 class NoProbe:
     """Nothing is read."""
 
-    def add(self, time: float, statistics: Mapping[str, ClassStatistics]) -> None:
+    def add(
+        self, time: float, statistics: Mapping[str, ClassStatistics], trained: tuple[Tensor, float] | None = None
+    ) -> None:
         """Refuse: there is nothing to follow a probe with.
 
         Raises:
@@ -69,7 +71,7 @@ class ProbeFollower:
         models: similarity models and the layers they are read from.
         num_classes: K.
         chosen: classes of the LE matrix; None takes all, if these are at most 64.
-        smoothing, threshold, confidence: as ``CoefficientTracker`` takes them.
+        smoothing, threshold, confidence: as ``LiveCoefficients`` takes them.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class ProbeFollower:
         confidence: float,
     ) -> None:
         followed = [(model, Source(layer, probe=True)) for model, layer in models]
-        settings = {"smoothing": smoothing, "threshold": threshold, "confidence": confidence}
+        settings: dict[str, Any] = {"smoothing": smoothing, "threshold": threshold, "confidence": confidence}
         self._live = LiveCoefficients(followed, num_classes, **settings)
         self._coefficients = self._live.unread("the probe was not read yet")
         self.step_response = {layer: StepResponseTracker(4 * smoothing, confidence, num_classes) for layer in LAYERS}
@@ -91,9 +93,12 @@ class ProbeFollower:
         layers = LAYERS if classes else ()
         self.response_matrix = {layer: ResponseMatrixTracker(layer, classes, num_classes) for layer in layers}
 
-    def add(self, time: float, statistics: Mapping[str, ClassStatistics]) -> None:
-        """Take in a reading at ``time``, by layer."""
-        self._coefficients = self._live.add(time, {layer: LayerReading(s) for layer, s in statistics.items()})
+    def add(
+        self, time: float, statistics: Mapping[str, ClassStatistics], trained: tuple[Tensor, float] | None = None
+    ) -> None:
+        """Take in a reading at ``time``, by layer; ``trained``: samples trained on since the last, by class and all."""
+        layers = {layer: LayerReading(s) for layer, s in statistics.items()}
+        self._coefficients = self._live.add(time, layers, trained)
 
     def add_step(self, composition: Tensor, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
         """Take in one optimizer step: class weights (K,) of its batch, probe means (K, p) before and after it.

@@ -46,6 +46,8 @@ COEFFICIENTS = TagGroup(
             chart="A and B",
             read=lambda c: c.A,
             essential=("I_logits",),
+            interval=True,
+            ends_essential=False,
             row="A  intra-class, cumulative",
         ),
         Tag(
@@ -58,7 +60,20 @@ COEFFICIENTS = TagGroup(
             chart="A and B",
             read=lambda c: c.B,
             essential=("I_logits",),
+            interval=True,
+            ends_essential=False,
             row="B  inter-class, cumulative",
+        ),
+        Tag(
+            name="le/{model}/G",
+            label="G = ∫γ",
+            unit="",
+            meaning="∫γ since the reference time of γ: local elasticity, cumulative.",
+            look_for="rises while the gap between the classes grows; flat: it has stopped",
+            better="higher",
+            chart="A and B",
+            read=lambda c: c.G,
+            interval=True,
         ),
         Tag(
             name="le/{model}/alpha",
@@ -104,7 +119,7 @@ COEFFICIENTS = TagGroup(
             name="le/{model}/tail_A",
             label="tail index of A",
             unit="",
-            meaning="Finite-time tail index r of α ~ t^(−r), from the growth of A in the last tenth of the run.",
+            meaning="Finite-time index of α ~ t^(−r): how far A has grown so far, not how α falls now.",
             look_for="below 1: A keeps growing. It depends on the reference time: compare runs of equal length",
             better="lower",
             chart="tail index",
@@ -301,7 +316,7 @@ RULES = TagGroup(
 
 def _predicted(record: WindowRecord) -> Prediction | None:
     found, K = record.coefficients.get("L_logits"), len(record.class_samples)
-    return predict(found.gamma.value, found.B, K) if found is not None and K >= 2 else None
+    return predict(found.gamma.value, found.B.value, K) if found is not None and K >= 2 else None
 
 
 def _measured(measure: Measure, record: WindowRecord) -> Mapping[str, Any]:
@@ -339,10 +354,12 @@ def scalars(record: WindowRecord, level: Level = "all") -> dict[str, float]:
             value: float | Estimate = Estimate.unknown() if tag.interval else NAN
             if subject is not None:
                 value = tag.read(subject)
-            if isinstance(value, Estimate):
-                found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
-            else:
+            if not isinstance(value, Estimate):
                 found[name] = value
+                continue
+            found[name] = value.value
+            if level == "all" or tag.ends_essential:
+                found |= {f"{name}_low": value.low, f"{name}_high": value.high}
     return found
 
 

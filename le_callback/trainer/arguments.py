@@ -72,7 +72,7 @@ class Arguments:
             value = getattr(self, argument)
             require(value is None or value >= least, argument, value, f"at least {least}")
         smoothing, probe = self.smoothing, self.probe
-        require(smoothing >= 4, "smoothing", smoothing, "at least 4 windows, so that a quadratic has a residual")
+        require(smoothing >= 4, "smoothing", smoothing, "at least 4 windows", "11 is the default.")
         require(self.identifiability > 1, "identifiability", self.identifiability, "above 1")
         require(0 < self.confidence < 1, "confidence", self.confidence, "between 0 and 1")
         require(self.time_axis in UNITS, "time_axis", self.time_axis, f"one of {', '.join(UNITS)}")

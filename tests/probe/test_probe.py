@@ -71,8 +71,8 @@ def test_training_is_bit_identical(kind, workers):
     assert "1.running_mean" in "".join(plain)
     for before, after in zip(states, probed_states, strict=True):
         assert repr(before) == repr(after)
-    assert callback.last_record.coefficients["I_probe_logits"].reference_time == 0
-    assert math.isfinite(callback.last_record.coefficients["I_probe_logits"].A)
+    assert callback.last_record.coefficients["I_probe_logits"].gamma_reference_time == 0
+    assert math.isfinite(callback.last_record.coefficients["I_probe_logits"].G.value)
 
 
 def test_probe_means_equal_an_evaluation_pass():
@@ -112,7 +112,7 @@ def test_probe_survives_a_resume():
     second.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = 24
     second.fit(other, loader())
     measured = again.last_record.coefficients["I_probe_logits"]
-    assert measured.reference_time == 0
+    assert measured.gamma_reference_time == 0
     assert measured.time == 36
 
 

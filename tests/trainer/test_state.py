@@ -133,7 +133,7 @@ SPOILT = {
     "without a key": (lambda s: without(s, "monitor", "windows"), r"lacks monitor\.windows"),
     "with one key more": (lambda s: changed(s, "monitor", "more", to=1), r"the unknown monitor\.more"),
     "with a key less below": (
-        lambda s: without(s, "monitor", "coefficients", "I_logits", "series"),
+        lambda s: without(s, "monitor", "coefficients", "trackers", "I_logits", "series"),
         "KeyError: 'series'",
     ),
     "with a moment less": (lambda s: without(s, "monitor", "window", "sums", "logits", "state", "weight"), "weight"),
@@ -332,7 +332,7 @@ def test_a_probe_that_comes_or_goes_between_runs(before, after):
     run.fit_loop.max_epochs = 4
     run.fit(Classifier(), loader())
     assert second.last_record.window == (40, 45)
-    assert math.isfinite(second.last_record.coefficients["I_features"].A)
+    assert math.isfinite(second.last_record.coefficients["I_features"].A.value)
     assert ("I_probe_features" in second.last_record.coefficients) == (after is not None)
 
 

@@ -1,0 +1,65 @@
+"""Class frequencies between two windows, from the samples that were drawn in them. K classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from le_callback.elasticity.class_growth import Frequencies
+from le_callback.values import Array
+
+_MEMORY = 0.985  # of the counts, a window
+
+
+class ClassFrequencies:
+    """Follows how often each class is trained.
+
+    Counts that differ from the usual frequencies by no more than chance (χ² up to five deviations above its mean) are
+    taken for those, others as they were drawn.
+
+    >>> frequencies = ClassFrequencies()
+    >>> frequencies.add(np.array([30.0, 10.0]), 40.0)
+    >>> frequencies.now.share
+    array([0.75, 0.25])
+    """
+
+    def __init__(self) -> None:
+        self._total: Array = np.zeros(0)
+        self._samples = 0.0
+        self._last: Array = np.zeros(0)
+        self._last_samples = 0.0
+        self.now = Frequencies(np.zeros(0), np.zeros(0))
+
+    def add(self, counts: Array, samples: float) -> None:
+        """Take in a window: samples of each class that is followed, and of all classes."""
+        if not len(self._total):
+            self._total, self._last = np.zeros(len(counts)), np.zeros(len(counts))
+        self._total = _MEMORY * self._total + counts
+        self._samples = _MEMORY * self._samples + samples
+        drawn, number = self._last + counts, self._last_samples + samples
+        self._last, self._last_samples = counts, samples
+        if number <= 0:
+            return
+        usual = self._total / self._samples
+        expected = number * usual
+        known = expected > 0
+        chi2 = float(((drawn - expected)[known] ** 2 / expected[known]).sum())
+        freedom = max(int(known.sum()) - 1, 1)
+        excess = chi2 / freedom
+        changed = excess > 1 + 5 * (2 / freedom) ** 0.5
+        self.now = Frequencies(drawn / number if changed else usual, usual, min(1.0, excess) / number)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers."""
+        arrays = self._total, self._last, self.now.share, self.now.usual
+        numbers = [self._samples, self._last_samples, self.now.doubt]
+        return {"arrays": [torch.from_numpy(x) for x in arrays], "numbers": numbers}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken."""
+        self._total, self._last, share, usual = (x.numpy() for x in state["arrays"])
+        self._samples, self._last_samples, doubt = state["numbers"]
+        self.now = Frequencies(share, usual, doubt)
