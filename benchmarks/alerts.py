@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 from alert_runs import FAULTS, VALIDATE, WINDOW, Run, Setup, faulty, healthy, train
+from le_callback.regime import is_converged
 from lightning.pytorch.callbacks import EarlyStopping
 from tqdm import tqdm
 
 from le_callback.alerts import Alert, AlertBook, describe
-from le_callback.regime import is_converged
 
 RIGHT = {
     "corrupt_0.4": {"SeparabilityLost", "ElasticityLost"},

@@ -22,10 +22,10 @@ from le_callback.moments.statistics import ClassStatistics
 from le_callback.moments.window import ClassWindow
 from le_callback.probe.follower import NoProbe, ProbeFollower
 from le_callback.recorder import TrajectoryRecorder
-from le_callback.records import PRIMARY_MODEL, Regime, WindowRecord
-from le_callback.regime import is_converged, judge_regime
+from le_callback.records import PRIMARY_MODEL, WindowRecord
 from le_callback.similarity import IModel, LEModel, LModel
 from le_callback.values import Source
+from le_callback.verdict import Judge
 
 MODELS: tuple[tuple[LEModel, str], ...] = ((IModel(), "features"), (IModel(), "logits"), (LModel(), "logits"))
 
@@ -86,6 +86,7 @@ class SeparationMonitor:
         self.window: ClassWindow | None = None
         self._part: Following | None = None
         self.recorder = TrajectoryRecorder()
+        self.judge = Judge(s.confidence)
         self._time_sum, self._timed = 0.0, 0
         fits: dict[str, Any] = {"smoothing": s.smoothing, "threshold": s.identifiability, "confidence": s.confidence}
         self.coefficients = LiveCoefficients([(m, Source(layer)) for m, layer in MODELS], num_classes, **fits)
@@ -171,18 +172,14 @@ class SeparationMonitor:
             skipped=dict(self.skipped),
             time_unit=self.settings.time_unit,
         )
-        record = replace(record, regime=self._regime(record))
+        index = self.coefficients.trackers[PRIMARY_MODEL].local_index()
+        record = replace(record, regime=self.judge.add(record, index))
         if self.window:
             self.window.advance()
         self.start_step = step
         self.windows += 1
         self._time_sum, self._timed = 0.0, 0
         return record
-
-    def _regime(self, record: WindowRecord) -> Regime:
-        index = self.coefficients.trackers[PRIMARY_MODEL].local_index()
-        now = record.primary
-        return judge_regime(now.gamma, now.time, index, is_converged(record))
 
     def _window_time(self, step: int) -> float:
         # features of the i-th step are those before its update, hence the −1
@@ -221,6 +218,7 @@ class SeparationMonitor:
             "followed": None if self._part is None else list(self._part.classes),
             "window_time": (self._time_sum, self._timed),
             "trajectory": self.recorder.state_dict(),
+            "verdict": self.judge.state_dict(),
             "probe": self.probe.state_dict(),
         }
 
@@ -237,6 +235,7 @@ class SeparationMonitor:
         self.coefficients.load_state_dict(state["coefficients"])
         self._time_sum, self._timed = state["window_time"]
         self.recorder.load_state_dict(state["trajectory"])
+        self.judge.load_state_dict(state["verdict"])
         self.probe.load_state_dict(state["probe"])
         window = state["window"]
         self._part = self._following(state["followed"])

@@ -9,9 +9,9 @@ from typing import Any
 from le_callback.alerts.alert import Alert
 from le_callback.alerts.defaults import default_rules
 from le_callback.alerts.rule import Rule, UserRule, as_rule, rule_name
-from le_callback.alerts.saving import from_plain, to_plain
 from le_callback.errors import require
 from le_callback.records import WindowRecord
+from le_callback.saving import from_plain, to_plain
 
 
 @dataclass(frozen=True)

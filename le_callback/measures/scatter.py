@@ -24,6 +24,7 @@ class Scatter:
         total: mean squared distance of the samples from their mean, whatever their labels.
         moved: (K,) distance of each mean from that of the window before; NaN where there is none.
         dead_units: share of the dimensions that are the same for all samples; NaN with fewer than two.
+        variance: (K,) mean squared distance of the samples of each class from their mean.
 
     >>> from le_callback import SeparationMonitor
     >>> monitor = SeparationMonitor(num_classes=2)
@@ -39,6 +40,7 @@ class Scatter:
     total: float
     moved: Array
     dead_units: float
+    variance: Array
 
 
 def total_scatter(statistics: ClassStatistics) -> tuple[float, float, float]:
@@ -80,7 +82,8 @@ def _of_window(window: SourceWindow) -> Scatter:
         moved = (means - window.previous).double().norm(dim=1)
     else:
         moved = torch.full((len(means),), torch.nan)
-    return Scatter(window.classes, between, radius, total, on_host(moved), dead_units(window.features))
+    variance = on_host(window.compared.variance)
+    return Scatter(window.classes, between, radius, total, on_host(moved), dead_units(window.features), variance)
 
 
 MEASURE = Measure(

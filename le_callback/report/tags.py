@@ -224,15 +224,30 @@ VERDICT = TagGroup(
             read=lambda regime: regime.t_gamma,
         ),
         Tag(
-            name="separation/converged",
-            label="converged",
+            name="separation/separated",
+            label="separated",
             unit="",
-            meaning="1 where the classes are separated and the loss is nearly spent, else 0.",
+            meaning="1 where the verdict is that the classes are separated and no longer drift apart, else 0.",
             look_for="1: γ → 0 is health from here on",
             better="higher",
             chart="verdict",
-            read=lambda regime: float(regime.name == "converged"),
+            read=lambda regime: float(regime.name == "separated"),
             essential=True,
+        ),
+        Tag(
+            name="separation/rate",
+            label="growth of the worst pairs",
+            unit="deviations/1,000 steps",
+            meaning=(
+                "How fast the discriminability of the worst tenth of the pairs grows, by a line through the last 4 to"
+                " 20 windows: per 1,000 steps, or per unit of another time axis."
+            ),
+            look_for="interval above 0: separating; below 0: losing",
+            better="higher",
+            chart="rate",
+            read=lambda regime: regime.rate,
+            interval=True,
+            per_time=True,
         ),
     ),
     lambda record: {"": record.regime},
@@ -297,7 +312,7 @@ def scalars(record: WindowRecord, level: Level = "all") -> dict[str, float]:
     >>> from le_callback.monitor import SeparationMonitor
     >>> record = SeparationMonitor(num_classes=3).close(step=50)
     >>> len(scalars(record)), sorted(scalars(record, "essential"))[0]
-    (74, 'etf/features/angle_deviation_deg')
+    (77, 'etf/features/angle_deviation_deg')
     """
     found: dict[str, float] = {}
     for tag, key, subject in _entries(record):

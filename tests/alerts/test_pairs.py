@@ -10,8 +10,8 @@ from le_callback import SeparationMonitor
 from le_callback.alerts import PairMerging
 from le_callback.alerts.evidence import start_weight
 from le_callback.alerts.pairs import PairState, PairTrack
-from le_callback.alerts.saving import from_plain, to_plain
 from le_callback.measures import Discriminability, HeadMargin, NearestMean
+from le_callback.saving import from_plain, to_plain
 
 
 def full(value, K=2):
@@ -127,7 +127,9 @@ def window(step, K, classes, merged=(), n=40.0):
     everywhere[list(classes)] = n
     measures = {
         "discriminability": {"features": Discriminability(tuple(classes), tried, D, True, ())},
-        "nearest_mean": {"features": NearestMean(tuple(classes), tried, tried)},
+        "nearest_mean": {
+            "features": NearestMean(tuple(classes), tried, tried, np.zeros(len(tried), dtype=int), 0 * tried)
+        },
         "head": {"logits": HeadMargin(1.0, 1.0, everywhere, everywhere, everywhere, tuple(classes), D)},
     }
     return replace(BASE, step=step, measures=measures)

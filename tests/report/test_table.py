@@ -75,8 +75,9 @@ def test_lines_below_the_table():
     cost = OwnCost(100, 1.0, 2.0, 5.0, 0.5, 105.0)
     lines = summary_table(distinct_record(), NAMES, cost, ["PairMerging at step 9: …"], "made at step 8").splitlines()
     assert lines[0] == "Local elasticity and separability, 3 classes, window of steps 2001 to 2050 (800 samples)"
-    assert lines[-7:] == [
-        "Verdict: converged. γ is spent",
+    assert lines[-8:] == [
+        "Verdict: separated. Nothing grows.",
+        "Theorem: γ is spent.",
         "Forecast made at step 8",
         "Alert: PairMerging at step 9: …",
         "No samples in this window: cow",

@@ -9,7 +9,6 @@ from le_callback.alerts.accuracy import NEAREST_MEAN, AccuracyState, counts
 from le_callback.alerts.alert import Alert
 from le_callback.alerts.rule import Rule, require_share
 from le_callback.records import WindowRecord
-from le_callback.regime import is_converged
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class ElasticityLost(Rule[ElasticityState]):
         highest = _upper_bound(record)
         after = ElasticityState(accuracy, before.negative + 1 if highest < 0 else 0)
         confirmed = accuracy.log_sum >= -math.log(self.level)
-        if not confirmed or after.negative < self.patience or is_converged(record):
+        if not confirmed or after.negative < self.patience or _is_separated(record):
             return after, None
         cause = (
             f"Local elasticity γ is below zero (upper bound {highest:.2g} per {record.time_unit}) and accuracy falls"
@@ -89,3 +88,7 @@ def _upper_bound(record: WindowRecord) -> float:
     """Highest upper bound of γ by any model; NaN where none is known."""
     known = [c.gamma.high for c in record.coefficients.values() if math.isfinite(c.gamma.high)]
     return max(known, default=math.nan)
+
+
+def _is_separated(record: WindowRecord) -> bool:
+    return record.regime is not None and record.regime.name == "separated"
