@@ -98,7 +98,7 @@ class Fault:
         """Factor of the learning rate."""
         if not self.on:
             return 1.0
-        return {"rate_x100": 100.0, "slow_divergence": 1.005**self.age}.get(self.name, 1.0)
+        return {"rate_x100": 100.0, "slow_divergence": 1.01**self.age}.get(self.name, 1.0)
 
     def step(self, net: Net, rate: float) -> None:
         """After an optimizer step."""

@@ -32,6 +32,7 @@ class Held:
     accuracy: float
     margin: float
     worst: float  # mean discriminability of the worst tenth of the pairs
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -275,6 +276,8 @@ def by_trainer(course: Course) -> Run:
 def evaluate(course: Course, step: int) -> Held:
     """How separable data of its own is: by the head, and by pairs of classes."""
     x, y = course.held
+    if course.fault.on and course.fault.name == "permuted_labels":
+        y = course.fault.relabelled(y)
     course.net.eval()
     features, logits = course.net(x)
     course.net.train()
@@ -289,7 +292,7 @@ def evaluate(course: Course, step: int) -> Held:
     D = held_out_discriminability(features[~even], y[~even], means)
     pairs = D[~D.isnan()].sort().values
     worst = float(pairs[: max(2, len(pairs) // 10)].mean()) if len(pairs) else 0.0
-    return Held(step, loss, float((margin > 0).float().mean()), float(margin.mean()), worst)
+    return Held(step, loss, float((margin > 0).float().mean()), float(margin.mean()), worst, len(y))
 
 
 def slim(record: WindowRecord) -> WindowRecord:

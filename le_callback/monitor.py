@@ -191,6 +191,8 @@ class SeparationMonitor:
             return tuple(range(self.num_classes))
         moments = self.window.moments["features"]
         counters = {"nonfinite_features": moments.nonfinite, "unknown_labels": moments.mislabelled}
+        if "logits" in self.window.moments:
+            counters["nonfinite_logits"] = self.window.moments["logits"].nonfinite - moments.nonfinite
         for key, counter in counters.items():
             if (count := int(counter)) > 0:
                 self.skip(key, count)

@@ -81,8 +81,8 @@ def distinct_record(**changes):
             },
             "discriminability": discriminabilities,
             "scatter": {
-                "features": Scatter((0, 1), 301.0, 302.0, 303.0, none, 0.31, none[:2]),
-                "logits": Scatter((0, 1), 305.0, 306.0, 307.0, none, 0.32, none[:2]),
+                "features": Scatter((0, 1), 301.0, 302.0, 303.0, none, 0.31, none[:2], none[:2]),
+                "logits": Scatter((0, 1), 305.0, 306.0, 307.0, none, 0.32, none[:2], none[:2]),
             },
             "spread": {"features": Spread(31.0, 32.0), "logits": Spread(33.0, 34.0)},
             "head": {

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
@@ -23,19 +22,14 @@ class NearestMean:
         classes: (K,) of the rows.
         tried: (K,) samples that were classified; 0 for a class without a mean from before.
         hits: (K,) of which rightly.
-        rivals: (K,) the other class to which most samples of each are nearest.
-        lost: (K,) how many these are.
 
-    >>> none = np.zeros(2)
-    >>> NearestMean((0, 1), np.array([4.0, 4.0]), np.array([4.0, 3.0]), np.array([1, 0]), none).accuracy
+    >>> NearestMean((0, 1), tried=np.array([4.0, 4.0]), hits=np.array([4.0, 3.0])).accuracy
     0.875
     """
 
     classes: tuple[int, ...]
     tried: Array
     hits: Array
-    rivals: NDArray[np.int64]
-    lost: Array
 
     @property
     def accuracy(self) -> float:
@@ -64,7 +58,7 @@ def nearest_mean_accuracy(features: Tensor, labels: Tensor, means: Tensor) -> fl
     """
     if len(labels) == 0 or bool(means.isnan().any(1).all()):
         return NAN
-    return int((_nearest(*projections_on(features, means)) == labels).sum()) / len(labels)
+    return int(_nearest(*projections_on(features, means), labels).sum()) / len(labels)
 
 
 def nearest_mean(
@@ -82,22 +76,16 @@ def nearest_mean(
     >>> nearest_mean(projections_on(x, m), torch.tensor([0, 1, 1]), m, (0, 1)).hits
     array([1., 1.])
     """
-    K = len(classes)
     if projections is None or means is None:
-        return NearestMean(tuple(classes), np.zeros(K), np.zeros(K), np.zeros(K, dtype=np.int64), np.zeros(K))
-    nearest, known = _nearest(*projections), ~means.isnan().any(1)
-    tried, hits = tally(labels, nearest == labels, known)
-    wrong = torch.bincount(labels * K + nearest, minlength=K * K).view(K, K).fill_diagonal_(0)
-    lost, rivals = wrong.max(1)
-    return NearestMean(
-        tuple(classes), on_host(tried), on_host(hits), on_host(rivals).astype(np.int64), on_host(lost * known)
-    )
+        return NearestMean(tuple(classes), np.zeros(len(classes)), np.zeros(len(classes)))
+    tried, hits = tally(labels, _nearest(*projections, labels), ~means.isnan().any(1))
+    return NearestMean(tuple(classes), on_host(tried), on_host(hits))
 
 
-def _nearest(projections: Tensor, squared: Tensor) -> Tensor:
-    """The mean nearest to each sample (N,)."""
+def _nearest(projections: Tensor, squared: Tensor, labels: Tensor) -> Tensor:
+    """Whether the nearest mean of each sample is that of its label (N,)."""
     distances = squared - 2 * projections  # ‖x − m‖² up to ‖x‖²
-    return distances.nan_to_num(nan=torch.inf).argmin(1)
+    return distances.nan_to_num(nan=torch.inf).argmin(1) == labels
 
 
 def tally(labels: Tensor, right: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ class Scatter:
         moved: (K,) distance of each mean from that of the window before; NaN where there is none.
         dead_units: share of the dimensions that are the same for all samples; NaN with fewer than two.
         variance: (K,) mean squared distance of the samples of each class from their mean.
+        size: (K,) length of each class mean.
 
     >>> from le_callback import SeparationMonitor
     >>> monitor = SeparationMonitor(num_classes=2)
@@ -41,6 +42,7 @@ class Scatter:
     moved: Array
     dead_units: float
     variance: Array
+    size: Array
 
 
 def total_scatter(statistics: ClassStatistics) -> tuple[float, float, float]:
@@ -82,8 +84,9 @@ def _of_window(window: SourceWindow) -> Scatter:
         moved = (means - window.previous).double().norm(dim=1)
     else:
         moved = torch.full((len(means),), torch.nan)
-    variance = on_host(window.compared.variance)
-    return Scatter(window.classes, between, radius, total, on_host(moved), dead_units(window.features), variance)
+    variance, size = on_host(window.compared.variance), on_host(means.double().norm(dim=1))
+    dead = dead_units(window.features)
+    return Scatter(window.classes, between, radius, total, on_host(moved), dead, variance, size)
 
 
 MEASURE = Measure(

@@ -37,12 +37,14 @@ class Found(NamedTuple):
         reason: why.
         growth: of y per unit of time.
         level: y.
+        sure: whether the verdict changes at once.
     """
 
     name: Verdict
     reason: str
     growth: Estimate = _UNKNOWN
     level: float = NAN
+    sure: bool = False
 
 
 class Line(NamedTuple):
@@ -115,7 +117,7 @@ class Judge:
         """
         self.state = _taken_in(self.state, record)
         found = self._found(record)
-        self.state = _held(self.state, found.name)
+        self.state = _held(self.state, found.name, found.sure)
         name = self.state.name
         reason = found.reason
         if name != found.name:
@@ -129,7 +131,7 @@ class Judge:
         state, recent = self.state, self.state.recent
         if not tallies(record):
             what = "no sample that can be compared with a class mean of the window before"
-            return Found("cannot tell", f"{what}; longer windows (`every_n_steps`) help")
+            return Found("cannot tell", f"{what}; longer windows (`every_n_steps`) help", sure=True)
         if recent.at_chance:
             return Found("at chance", self._at_chance())
         if state.jump is not None:
@@ -259,11 +261,11 @@ def _lowest_tenth(series: PairSeries) -> Any:
     return np.array(means)
 
 
-def _held(state: JudgeState, name: Verdict) -> JudgeState:
+def _held(state: JudgeState, name: Verdict, sure: bool) -> JudgeState:
     """The state with the verdict that holds: another one only if windows in a row say so."""
     if name == state.name:
         return replace(state, other=name, others=0)
     others = state.others + 1 if name == state.other or state.others >= _PATIENCE else 1
-    if state.name == "cannot tell" or others >= PATIENCE.get(name, _PATIENCE):
+    if sure or state.name == "cannot tell" or others >= PATIENCE.get(name, _PATIENCE):
         return replace(state, name=name, other=name, others=0)
     return replace(state, other=name, others=others)

@@ -127,9 +127,7 @@ def window(step, K, classes, merged=(), n=40.0):
     everywhere[list(classes)] = n
     measures = {
         "discriminability": {"features": Discriminability(tuple(classes), tried, D, True, ())},
-        "nearest_mean": {
-            "features": NearestMean(tuple(classes), tried, tried, np.zeros(len(tried), dtype=int), 0 * tried)
-        },
+        "nearest_mean": {"features": NearestMean(tuple(classes), tried, tried)},
         "head": {"logits": HeadMargin(1.0, 1.0, everywhere, everywhere, everywhere, tuple(classes), D)},
     }
     return replace(BASE, step=step, measures=measures)

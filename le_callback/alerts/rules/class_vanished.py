@@ -9,21 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from le_callback.alerts.alert import PLACEHOLDER, Alert
-from le_callback.alerts.attendance import Attendance, windows_still
+from le_callback.alerts.attendance import Attendance, log_variation
 from le_callback.alerts.rule import Rule, require_share
 from le_callback.records import WindowRecord
 from le_callback.values import Array
 
-_STILL = 3  # windows in a row that a mean may not have moved
+_FLAT = 3  # windows in a row in which the samples of a class no longer vary
+_BURSTY = 2.0  # chi-square of the class counts per degree of freedom from which data do not come mixed
 
 
 @dataclass(frozen=True)
 class ClassVanished(Rule[Attendance]):
-    """A class without samples for much longer than its share explains, or whose samples are all one unmoving point.
+    """A class without samples for much longer than its share explains, or whose inputs no longer vary.
 
     Samples of a class with share π stay away for N samples with probability at most exp(−πN). The alert needs half of
-    that exponent to exceed log(K j(j+1)/level) after j windows with the class, and the gap to be ``bursts`` times the
-    longest before: data that comes sorted is no loss. Classes that join later are told, too.
+    that exponent to exceed log(K j(j+1)/level) after j windows with the class. Where the class counts of windows vary
+    more than mixed samples would, as in sorted or sharded data, the class must have come back before, and the gap be
+    ``bursts`` times the longest that ended: so one epoch is waited for. Classes that join later are told, too.
+
+    Inputs no longer vary where the variance of the features within the class, over the square of its mean, falls at
+    once by more than e² below what it was, and below that of other classes. A class that is mapped to zero is none.
 
     Args:
         level: probability of an alarm in a whole run in which samples come independently with half their share or more.
@@ -48,7 +53,7 @@ class ClassVanished(Rule[Attendance]):
     bursts: float = 4.0
     warm_up: int = 5
     name: str = "ClassVanished"
-    explained_by: tuple[str, ...] = ("NonFinite",)
+    explained_by: tuple[str, ...] = ("NonFinite", "LoaderStuck", "FeatureCollapse")
     tells_new_classes = True
     state_type = Attendance
 
@@ -61,15 +66,21 @@ class ClassVanished(Rule[Attendance]):
         if counts.sum() == 0:
             return state, None
         before = state if state and len(state.total) == len(counts) else Attendance.empty(len(counts))
-        after = before.add(counts, windows_still(record, before.still))
+        after = before.add(counts).varied(log_variation(record))
         if after.windows <= self.warm_up:
             return after, None
-        return after, self._gone(record.step, after) or self._unmoved(record.step, after, np.flatnonzero(counts))
+        return after, self._gone(record.step, after, before) or self._flat(record.step, after, np.flatnonzero(counts))
 
-    def _gone(self, step: int, counted: Attendance) -> Alert | None:
+    def _gone(self, step: int, counted: Attendance, before: Attendance) -> Alert | None:
         expected, seen = counted.missed(), np.maximum(counted.seen, 1)
         needed: Array = np.log(len(seen) * seen * (seen + 1) / self.level)
-        gone = (counted.seen > 0) & (0.5 * expected >= needed) & (counted.gap >= self.bursts * counted.longest)
+        K = len(seen)
+        # of few classes one that is gone makes all others uneven: there, what was known before it went decides
+        burst = counted.bursts.factor if K > 4 else before.bursts.factor
+        waited = counted.gap >= self.bursts * counted.longest
+        if burst > _BURSTY and not (K <= 4 and (counted.longest == 0).all() and self._came_mixed(counted)):
+            waited &= counted.longest > 0
+        gone = (counted.seen > 0) & (0.5 * expected >= needed) & waited
         if not gone.any():
             return None
         classes = tuple(np.flatnonzero(gone).tolist())
@@ -81,14 +92,23 @@ class ClassVanished(Rule[Attendance]):
         advice = "Check the sampler and the files of this class."
         return Alert(self.name, step, classes, cause, advice, 0.0, float(expected[worst]), self.level)
 
-    def _unmoved(self, step: int, counted: Attendance, present: NDArray[np.intp]) -> Alert | None:
-        still = counted.still >= _STILL
-        if not still.any() or still[present].all():
+    @staticmethod
+    def _came_mixed(counted: Attendance) -> bool:
+        """Whether all classes were there in nearly every window until one went."""
+        return bool((counted.seen[counted.seen > 0] >= 0.5 * counted.windows).all())
+
+    def _flat(self, step: int, counted: Attendance, present: NDArray[np.intp]) -> Alert | None:
+        flat = counted.flat >= _FLAT
+        if not flat.any() or flat[present].all():
             return None
-        classes = tuple(np.flatnonzero(still).tolist())
-        cause = f"The mean of {_noun(classes)} {PLACEHOLDER} has not moved for {_STILL} windows while others did."
-        advice = "Check the inputs of this class: are they all the same?"
-        return Alert(self.name, step, classes, cause, advice, 0.0, 1e-6, math.nan)
+        classes = tuple(np.flatnonzero(flat).tolist())
+        before = np.nanmin(np.array(counted.variation)[:, classes])
+        cause = (
+            f"The inputs of {_noun(classes)} {PLACEHOLDER} seem to be all the same for {_FLAT} windows: their features"
+            " hardly vary any more, while those of other classes do."
+        )
+        advice = "Check the files and the preprocessing of this class."
+        return Alert(self.name, step, classes, cause, advice, 0.0, math.exp(before), math.nan)
 
 
 def _noun(classes: tuple[int, ...]) -> str:
