@@ -34,7 +34,8 @@ def from_plain(value: Any, kind: Any = None) -> Any:
 
     Args:
         value: what ``to_plain`` returned.
-        kind: annotation of what it was: a dataclass, or a list, tuple or mapping of some; else lists and dicts stay.
+        kind: annotation of what it was: a dataclass or named tuple, or a list, tuple or mapping of some; else lists and
+            dicts stay.
 
     Raises:
         KeyError: if a field of a dataclass is missing.
@@ -49,6 +50,9 @@ def from_plain(value: Any, kind: Any = None) -> Any:
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
         return kind(**{f.name: from_plain(value[f.name], hints[f.name]) for f in fields(kind)})
+    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        hints = get_type_hints(kind)
+        return kind(*(from_plain(v, hints[name]) for name, v in zip(kind._fields, value, strict=True)))
     if origin is tuple:
         kinds = inner[:1] * len(value) if inner[-1] is ... else inner
         return tuple(from_plain(v, k) for v, k in zip(value, kinds, strict=True))

@@ -79,6 +79,7 @@ class Attendance:
         bursts: how unevenly classes come.
         variation: (K,) log variance over squared mean of each class in the last windows.
         flat: (K,) windows in a row in which it fell at once, alone.
+        gone: (K,) 1 for classes that were told to have vanished: the gap that ends then is no usual one.
 
     >>> after = Attendance.empty(2).add(np.array([8.0, 0.0]))
     >>> after.seen, after.gap
@@ -93,12 +94,13 @@ class Attendance:
     bursts: Bursts
     variation: tuple[Array, ...] = ()
     flat: Array = field(default_factory=lambda: np.zeros(0))
+    gone: Array = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def empty(cls, num_classes: int) -> Attendance:
         """Of no window yet."""
         zeros = np.zeros(num_classes)
-        return cls(0, zeros, zeros, zeros, zeros, Bursts.empty(num_classes), (), zeros)
+        return cls(0, zeros, zeros, zeros, zeros, Bursts.empty(num_classes), (), zeros, zeros)
 
     def add(self, counts: Array) -> Attendance:
         """Take in a window with ``counts`` (K,) samples."""
@@ -109,7 +111,8 @@ class Attendance:
             total=self.total + counts,
             seen=self.seen + present,
             gap=np.where(present, 0.0, self.gap + counts.sum()),
-            longest=np.where(present, np.maximum(self.longest, self.gap), self.longest),
+            longest=np.where(present & (self.gone == 0), np.maximum(self.longest, self.gap), self.longest),
+            gone=np.where(present, 0.0, self.gone),
             bursts=self.bursts.add(counts),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,9 +69,12 @@ class ClassVanished(Rule[Attendance]):
         after = before.add(counts).varied(log_variation(record))
         if after.windows <= self.warm_up:
             return after, None
-        return after, self._gone(record.step, after, before) or self._flat(record.step, after, np.flatnonzero(counts))
+        gone = self._gone(after, before)
+        after = replace(after, gone=np.maximum(after.gone, gone))
+        return after, self._away(record.step, after, gone) or self._flat(record.step, after, np.flatnonzero(counts))
 
-    def _gone(self, step: int, counted: Attendance, before: Attendance) -> Alert | None:
+    def _gone(self, counted: Attendance, before: Attendance) -> NDArray[np.bool_]:
+        """Which classes stay away for longer than their share explains."""
         expected, seen = counted.missed(), np.maximum(counted.seen, 1)
         needed: Array = np.log(len(seen) * seen * (seen + 1) / self.level)
         K = len(seen)
@@ -80,9 +83,13 @@ class ClassVanished(Rule[Attendance]):
         waited = counted.gap >= self.bursts * counted.longest
         if burst > _BURSTY and not (K <= 4 and (counted.longest == 0).all() and self._came_mixed(counted)):
             waited &= counted.longest > 0
-        gone = (counted.seen > 0) & (0.5 * expected >= needed) & waited
+        gone: NDArray[np.bool_] = (counted.seen > 0) & (0.5 * expected >= needed) & waited
+        return gone
+
+    def _away(self, step: int, counted: Attendance, gone: NDArray[np.bool_]) -> Alert | None:
         if not gone.any():
             return None
+        expected = counted.missed()
         classes = tuple(np.flatnonzero(gone).tolist())
         worst = int(np.argmax(np.where(gone, expected, -1)))
         cause = (

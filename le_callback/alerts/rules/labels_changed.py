@@ -35,6 +35,7 @@ class Course:
         dip: windows since accuracies fell; 0 where they did not.
         lowest: (2, K) lowest accuracies of the classes in the dip.
         lows: lowest accuracies over all classes in the dip, of both measures.
+        bounds: lowest of what these surely are below: four standard errors above each.
 
     >>> Course().dip
     0
@@ -48,6 +49,7 @@ class Course:
     dip: int = 0
     lowest: Array = field(default_factory=lambda: np.zeros((2, 0)))
     lows: tuple[float, float] = (1.0, 1.0)
+    bounds: tuple[float, float] = (1.0, 1.0)
 
     @property
     def rates(self) -> tuple[float, float]:
@@ -99,7 +101,7 @@ class LabelsChanged(Rule[Course]):
         contradicted = after.margins.agreeing <= 1
         fell = now[1] < _BACK[HEAD] * usual[1] or now[0] < _BACK[NEAREST_MEAN] * usual[0]
         if known and contradicted and fell and scale < before.scale + _GREW:
-            return _dipped(replace(before, dip=0, lows=(1.0, 1.0), lowest=np.ones_like(before.tried)), both), None
+            return _dipped(_level(before), both), None
         return _with(after, both, scale), None
 
     def _in_dip(
@@ -107,7 +109,9 @@ class LabelsChanged(Rule[Course]):
     ) -> tuple[Course, Alert | None]:
         usual, now = course.rates, (both[0].rate, both[1].rate)
         if now[0] >= _BACK[NEAREST_MEAN] * usual[0] and now[1] >= _BACK[HEAD] * usual[1]:
-            deep = course.lows[0] <= _DIP[NEAREST_MEAN] * usual[0] and course.lows[1] <= _DIP[HEAD] * usual[1]
+            fell = [low <= _DIP[m] * u for m, low, u in zip(_DIP, course.lows, usual, strict=True)]
+            surely = [bound <= u for bound, u in zip(course.bounds, usual, strict=True)]
+            deep = all(fell) and all(surely)
             alert = self._alert(step, course, now[1]) if deep else None
             return _with(replace(course, dip=0, tried=0 * course.tried, hits=0 * course.hits), both, scale), alert
         if course.dip >= _LONGEST or scale > course.scale + _GREW:
@@ -138,10 +142,26 @@ def _with(course: Course, both: tuple[Counts, Counts], scale: float) -> Course:
     return replace(course, windows=course.windows + 1, tried=tried, hits=hits, scale=scale)
 
 
+def _level(course: Course) -> Course:
+    """Before the first window of a dip."""
+    return replace(course, dip=0, lows=(1.0, 1.0), bounds=(1.0, 1.0), lowest=np.ones_like(course.tried))
+
+
 def _dipped(course: Course, both: tuple[Counts, Counts]) -> Course:
     """Take in a window of the dip."""
     rates = np.array([(c.hits + 1) / (c.tried + 1) for c in both])
-    lows = (min(course.lows[0], both[0].rate), min(course.lows[1], both[1].rate))
+    near, head = both
     return replace(
-        course, windows=course.windows + 1, dip=course.dip + 1, lowest=np.minimum(course.lowest, rates), lows=lows
+        course,
+        windows=course.windows + 1,
+        dip=course.dip + 1,
+        lowest=np.minimum(course.lowest, rates),
+        lows=(min(course.lows[0], near.rate), min(course.lows[1], head.rate)),
+        bounds=(min(course.bounds[0], _surely_below(near)), min(course.bounds[1], _surely_below(head))),
     )
+
+
+def _surely_below(window: Counts) -> float:
+    n = float(window.tried.sum())
+    p = (window.rate * n + 1) / (n + 2)
+    return p + 4 * math.sqrt(p * (1 - p) / n)

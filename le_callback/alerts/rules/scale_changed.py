@@ -14,6 +14,7 @@ from le_callback.errors import require
 from le_callback.records import WindowRecord
 
 _KEPT = 7  # windows
+_FADING = 0.02  # of the highest log scale before, a window
 _SHRUNK = 3  # windows in a row in which features and margins must have fallen
 _SMALLER, _LESS = 0.7, 0.4  # of the log scale of features, and the share of the margin that is left
 _STEADY = 0.15  # of log scale from window to window
@@ -28,6 +29,7 @@ class Scales:
     Attributes:
         windows: so far.
         logs: of the last windows, by layer.
+        peaks: highest log scale before these, which fades, by layer.
         margins: of the head in the last windows.
         high: scale that a jump started from, by layer; kept while it stands.
         low: log scale of the features and margin before both fell; None where they did not.
@@ -40,6 +42,7 @@ class Scales:
 
     windows: int = 0
     logs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    peaks: Mapping[str, float] = field(default_factory=dict)
     margins: tuple[float, ...] = ()
     high: Mapping[str, float] = field(default_factory=dict)
     low: tuple[float, float] | None = None
@@ -51,7 +54,7 @@ class Scales:
 class ScaleChanged(Rule[Scales]):
     """The scale of features or logits jumps up, or goes on changing by the same factor from window to window.
 
-    Jump: by more than ``jump`` from the highest of the last windows to each of two. Growth without an end: logits grow
+    Jump: by more than ``jump`` above all that was before, in each of two windows. Growth without an end: logits grow
     by more than ``steady`` over seven windows, in all but one of them, although their mean margin is above 10: a
     softmax has no use for that. Decay: for three windows features are at half of their scale and margins at 40 %,
     while labels do not contradict the head.
@@ -95,25 +98,28 @@ class ScaleChanged(Rule[Scales]):
             before,
             windows=before.windows + 1,
             logs=logs,
+            peaks={
+                layer: max(before.peaks.get(layer, -math.inf) - _FADING, before.logs.get(layer, (-math.inf,))[0])
+                for layer in logs
+            },
             margins=(*before.margins, record.head.margin)[-_KEPT:],
             contradictions=before.contradictions.add(record.head),
         )
         if after.windows <= self.warm_up:
             return after, None
-        bases = {layer: self._base(before.high.get(layer), past) for layer, past in logs.items()}
+        bases = {layer: self._base(before.high.get(layer), past, after.peaks[layer]) for layer, past in logs.items()}
         after = replace(after, high={layer: base for layer, base in bases.items() if base is not None})
         after = _followed_down(after)
         step = record.step
         return after, self._jumped(step, after) or self._steadily(step, after) or self._shrunk(step, after)
 
-    def _base(self, old: float | None, logs: tuple[float, ...]) -> float | None:
+    def _base(self, old: float | None, logs: tuple[float, ...], peak: float) -> float | None:
         """The log scale that a jump started from, while it lasts."""
         needed = math.log(self.jump)
         if old is not None:
             return old if logs[-1] > old + needed / 2 else None
-        if len(logs) < 5 or min(logs[-2:]) < max(logs[:-2]) + needed:
-            return None
-        return max(logs[:-2])
+        base = max(*logs[:-2], peak)  # what only comes back is no jump
+        return base if len(logs) >= 5 and min(logs[-2:]) >= base + needed else None
 
     def _jumped(self, step: int, scales: Scales) -> Alert | None:
         for layer, base in scales.high.items():
