@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -46,6 +47,8 @@ def from_plain(value: Any, kind: Any = None) -> Any:
     >>> from_plain([1, 2], tuple[int, ...])
     (1, 2)
     """
+    if isinstance(kind, UnionType):  # of something and None
+        kind = next((part for part in get_args(kind) if value is not None and part is not type(None)), None)
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)

@@ -46,7 +46,7 @@ class Bursts:
 
     def add(self, counts: Array) -> Bursts:
         """Take in a window with ``counts`` (K,) samples."""
-        n = float(counts.sum())
+        n = max(float(counts.sum()), 1e-9)
         return Bursts(
             _FADING * self.total + n,
             _FADING * self.windows + 1,
@@ -79,6 +79,7 @@ class Attendance:
         bursts: how unevenly classes come.
         variation: (K,) log variance over squared mean of each class in the last windows.
         flat: (K,) windows in a row in which it fell at once, alone.
+        calm: how unevenly classes came in the last window that had all of them; infinite before there was any.
         gone: (K,) 1 for classes that were told to have vanished: the gap that ends then is no usual one.
 
     >>> after = Attendance.empty(2).add(np.array([8.0, 0.0]))
@@ -94,26 +95,30 @@ class Attendance:
     bursts: Bursts
     variation: tuple[Array, ...] = ()
     flat: Array = field(default_factory=lambda: np.zeros(0))
+    calm: float = math.inf
     gone: Array = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def empty(cls, num_classes: int) -> Attendance:
         """Of no window yet."""
         zeros = np.zeros(num_classes)
-        return cls(0, zeros, zeros, zeros, zeros, Bursts.empty(num_classes), (), zeros, zeros)
+        return cls(0, zeros, zeros, zeros, zeros, Bursts.empty(num_classes), (), zeros, math.inf, zeros)
 
     def add(self, counts: Array) -> Attendance:
         """Take in a window with ``counts`` (K,) samples."""
-        present = counts > 0
+        present, bursts = counts > 0, self.bursts.add(counts)
         return replace(
             self,
+            calm=bursts.factor if present.all() else self.calm,
             windows=self.windows + 1,
             total=self.total + counts,
             seen=self.seen + present,
             gap=np.where(present, 0.0, self.gap + counts.sum()),
-            longest=np.where(present & (self.gone == 0), np.maximum(self.longest, self.gap), self.longest),
+            longest=np.where(
+                present & (self.seen > 0) & (self.gone == 0), np.maximum(self.longest, self.gap), self.longest
+            ),
             gone=np.where(present, 0.0, self.gone),
-            bursts=self.bursts.add(counts),
+            bursts=bursts,
         )
 
     def missed(self) -> Array:

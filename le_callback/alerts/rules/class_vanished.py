@@ -15,6 +15,7 @@ from le_callback.records import WindowRecord
 from le_callback.values import Array
 
 _FLAT = 3  # windows in a row in which the samples of a class no longer vary
+_FEW = 4  # classes
 _BURSTY = 2.0  # chi-square of the class counts per degree of freedom from which data do not come mixed
 
 
@@ -69,19 +70,18 @@ class ClassVanished(Rule[Attendance]):
         after = before.add(counts).varied(log_variation(record))
         if after.windows <= self.warm_up:
             return after, None
-        gone = self._gone(after, before)
+        gone = self._gone(after)
         after = replace(after, gone=np.maximum(after.gone, gone))
         return after, self._away(record.step, after, gone) or self._flat(record.step, after, np.flatnonzero(counts))
 
-    def _gone(self, counted: Attendance, before: Attendance) -> NDArray[np.bool_]:
+    def _gone(self, counted: Attendance) -> NDArray[np.bool_]:
         """Which classes stay away for longer than their share explains."""
         expected, seen = counted.missed(), np.maximum(counted.seen, 1)
         needed: Array = np.log(len(seen) * seen * (seen + 1) / self.level)
-        K = len(seen)
-        # of few classes one that is gone makes all others uneven: there, what was known before it went decides
-        burst = counted.bursts.factor if K > 4 else before.bursts.factor
+        # of few classes one that is gone makes all others uneven: what was known while all were there decides
+        few = len(seen) <= _FEW and math.isfinite(counted.calm)
         waited = counted.gap >= self.bursts * counted.longest
-        if burst > _BURSTY and not (K <= 4 and (counted.longest == 0).all() and self._came_mixed(counted)):
+        if (counted.calm if few else counted.bursts.factor) > _BURSTY:
             waited &= counted.longest > 0
         gone: NDArray[np.bool_] = (counted.seen > 0) & (0.5 * expected >= needed) & waited
         return gone
@@ -98,11 +98,6 @@ class ClassVanished(Rule[Attendance]):
         )
         advice = "Check the sampler and the files of this class."
         return Alert(self.name, step, classes, cause, advice, 0.0, float(expected[worst]), self.level)
-
-    @staticmethod
-    def _came_mixed(counted: Attendance) -> bool:
-        """Whether all classes were there in nearly every window until one went."""
-        return bool((counted.seen[counted.seen > 0] >= 0.5 * counted.windows).all())
 
     def _flat(self, step: int, counted: Attendance, present: NDArray[np.intp]) -> Alert | None:
         flat = counted.flat >= _FLAT

@@ -102,7 +102,7 @@ class LabelsChanged(Rule[Course]):
         fell = now[1] < _BACK[HEAD] * usual[1] or now[0] < _BACK[NEAREST_MEAN] * usual[0]
         if known and contradicted and fell and scale < before.scale + _GREW:
             return _dipped(_level(before), both), None
-        return _with(after, both, scale), None
+        return (after if known and contradicted else _with(after, both, scale)), None
 
     def _in_dip(
         self, step: int, course: Course, both: tuple[Counts, Counts], scale: float

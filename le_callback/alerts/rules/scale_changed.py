@@ -160,7 +160,7 @@ def _followed_down(scales: Scales) -> Scales:
     if scales.low is None:
         if len(features) < _KEPT or margins[-1] <= 0 or scales.contradictions.agreeing <= _KEPT_MARGINS:
             return scales
-        high, most = max(features[:-1]), max(margins[:-1])
+        high, most = sorted(features[:-1])[-2], sorted(margins[:-1])[-2]  # one odd window is no measure
         down = features[-1] < high - _SMALLER and margins[-1] < _LESS * most
         return replace(scales, low=(high, most) if down else None, shrunk=int(down))
     down = features[-1] < scales.low[0] - _SMALLER / 2 and margins[-1] < 1.5 * _LESS * scales.low[1]
