@@ -104,7 +104,7 @@ class Course:
                 self.order = torch.cat([self.order, self._epoch(step)])
             index, self.order = self.order[: s.batch], self.order[s.batch :]
         x, y = self.x[index], self.labels[index]
-        if s.augment or (s.order == "augmented_later" and step >= s.steps // 2):
+        if s.augment or (s.order == "augmented_later" and step >= s.steps // 2 and self.rng.random() < 0.5):
             x = torch.roll(x, tuple(self.rng.integers(-1, 2, 2).tolist()), (-2, -1)) + 0.1 * torch.randn_like(x)
         return self.fault.batch(x, y, self.x, self.y) if self.fault.on else (x, y)
 

@@ -106,7 +106,10 @@ class Attendance:
 
     def add(self, counts: Array) -> Attendance:
         """Take in a window with ``counts`` (K,) samples."""
-        present, bursts = counts > 0, self.bursts.add(counts)
+        present = counts > 0
+        usual = present & (self.seen > 0) & (self.gone == 0)
+        # a loss that was told says nothing of how classes come
+        bursts = (Bursts.empty(len(counts)) if self.gone.any() else self.bursts).add(counts)
         return replace(
             self,
             calm=bursts.factor if present.all() else self.calm,
@@ -114,9 +117,7 @@ class Attendance:
             total=self.total + counts,
             seen=self.seen + present,
             gap=np.where(present, 0.0, self.gap + counts.sum()),
-            longest=np.where(
-                present & (self.seen > 0) & (self.gone == 0), np.maximum(self.longest, self.gap), self.longest
-            ),
+            longest=np.where(usual, np.maximum(self.longest, self.gap), self.longest),
             gone=np.where(present, 0.0, self.gone),
             bursts=bursts,
         )

@@ -38,6 +38,7 @@ def newey_west(score: Array, most: int) -> float:
         score: s ``(n,)``.
         most: L.
 
+    >>> import numpy as np
     >>> newey_west(np.array([1.0, 1.0, 1.0]), 1)
     5.0
     """
@@ -73,6 +74,7 @@ def slope(times: Array, values: Array, confidence: float = 0.95) -> Estimate:
 
     Source: Newey and West 1987; Kiefer and Vogelsang 2005.
 
+    >>> import numpy as np
     >>> found = slope(np.arange(8.0), np.array([0.1, 0.9, 2.1, 2.9, 4.0, 5.1, 5.9, 7.0]))
     >>> round(found.value, 2), found.low > 0.9
     (0.99, True)
@@ -103,6 +105,7 @@ def longest_line(times: Array, values: Array, confidence: float = 0.95) -> tuple
 
     Source: the choice of a bandwidth by intersecting intervals, Lepski 1990.
 
+    >>> import numpy as np
     >>> steps = np.arange(20.0)
     >>> longest_line(steps, np.maximum(steps, 10) + 0.1 * np.cos(steps))[1]
     14

@@ -57,7 +57,7 @@ class Composition:
 class LoaderStuck(Rule[Composition]):
     """Class counts that varied from window to window repeat exactly: one batch comes again and again.
 
-    A sampler that balances the classes gives the same counts in every window; there nothing is seen.
+    Where the counts of the classes differ by no more than one a step, a sampler balances them, and nothing is said.
 
     Args:
         level: probability of an alarm in a whole run of samples that come independently.
@@ -73,7 +73,7 @@ class LoaderStuck(Rule[Composition]):
     >>> from le_callback import SeparationMonitor
     >>> rule, record, state = LoaderStuck(), SeparationMonitor(num_classes=3).close(50), None
     >>> for first in [120.0, 95.0, 101.0, 88.0, 110.0, 97.0, 90.0, 90.0, 90.0, 90.0]:
-    ...     state, alert = rule(replace(record, class_samples=(first, 300.0 - 2 * first, first)), state)
+    ...     state, alert = rule(replace(record, class_samples=(first, 400.0 - 2 * first, first)), state)
     >>> alert.cause[:62]
     'The class counts of the last 4 windows are exactly the same (9'
     """
@@ -99,7 +99,8 @@ class LoaderStuck(Rule[Composition]):
         needed = math.log(self.level) - math.log(after.windows * (after.windows + 1) + 1)
         if varied < self.warm_up or after.repeats < self.repeats:
             return after, None
-        if after.repeats * after.log_coincidence() > needed:
+        balanced = counts.max() - counts.min() <= record.window[1] - record.window[0]
+        if balanced or after.repeats * after.log_coincidence() > needed:
             return after, None
         shown = ", ".join(f"{n:.0f}" for n in counts[:5]) + (", …" if len(counts) > 5 else "")
         cause = (

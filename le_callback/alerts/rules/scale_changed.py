@@ -19,6 +19,7 @@ _SHRUNK = 3  # windows in a row in which features and margins must have fallen
 _SMALLER, _LESS = 0.7, 0.4  # of the log scale of features, and the share of the margin that is left
 _STEADY = 0.15  # of log scale from window to window
 _KEPT_MARGINS = 10  # windows without contradictions
+_LEARNT = 1.0  # logits of the mean margin of a head that has learnt something: before, scales may grow as they do
 _CONFIDENT = 10.0  # logits of the mean margin from which there is no reason to grow
 
 
@@ -107,7 +108,11 @@ class ScaleChanged(Rule[Scales]):
         )
         if after.windows <= self.warm_up:
             return after, None
-        bases = {layer: self._base(before.high.get(layer), past, after.peaks[layer]) for layer, past in logs.items()}
+        learnt = max(after.margins[:-2], default=0.0) > _LEARNT
+        bases = {
+            layer: self._base(before.high.get(layer), past, after.peaks[layer]) if learnt else None
+            for layer, past in logs.items()
+        }
         after = replace(after, high={layer: base for layer, base in bases.items() if base is not None})
         after = _followed_down(after)
         step = record.step

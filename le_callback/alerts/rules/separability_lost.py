@@ -21,6 +21,7 @@ class Departure:
         left: whether they were.
         totals: all samples so far, by measure, until then.
 
+    >>> import numpy as np
     >>> Departure().add({"head": Counts(np.array([9.0, 9.0]), np.array([9.0, 9.0]))}).left
     True
     """
