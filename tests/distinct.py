@@ -72,12 +72,8 @@ def distinct_record(**changes):
         "measures": {
             "etf": {"features": etf(11.0, (0, 1)), "logits": etf(21.0, (1, 2))},
             "nearest_mean": {
-                "features": NearestMean(
-                    (0, 1), np.array([300.0, 500.0]), np.array([200.0, 400.0]), np.array([1, 0]), none[:2]
-                ),
-                "logits": NearestMean(
-                    (0, 1), np.array([300.0, 500.0]), np.array([100.0, 300.0]), np.array([1, 0]), none[:2]
-                ),
+                "features": NearestMean((0, 1), np.array([300.0, 500.0]), np.array([200.0, 400.0])),
+                "logits": NearestMean((0, 1), np.array([300.0, 500.0]), np.array([100.0, 300.0])),
             },
             "discriminability": discriminabilities,
             "scatter": {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from test_alarm import Broken
+from trainer.test_alarm import Broken
 from trainings import Classifier, loader, trainer
 
 from le_callback import LECallback
