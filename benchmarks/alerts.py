@@ -64,7 +64,7 @@ RIGHT = {
     "inputs_x255": {"ScaleChanged"},
     "slow_divergence": {"SeparabilityLost", "ScaleChanged", "NonFinite"},
     "heavy_decay": {"ScaleChanged", "FeatureCollapse", "SeparabilityLost"},
-    "permuted_labels": {"LabelsChanged"},
+    "permuted_labels": {"LabelsChanged", "SeparabilityLost"},
     "corrupt_0.2": {"SeparabilityLost", "ElasticityLost"},
     "head_reset": set(),
     "logits_grow": {"ScaleChanged"},
