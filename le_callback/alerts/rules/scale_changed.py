@@ -56,7 +56,7 @@ class ScaleChanged(Rule[Scales]):
     """The scale of features or logits jumps up, or goes on changing by the same factor from window to window.
 
     Jump: by more than ``jump`` above all that was before, in each of two windows. Growth without an end: logits grow
-    by more than ``steady`` over seven windows, in all but one of them, although their mean margin is above 10: a
+    by more than ``steady`` over seven windows, in all but one, although their mean margin was above 10 in five: a
     softmax has no use for that. Decay: for three windows features are at half of their scale and margins at 40 %,
     while labels do not contradict the head.
 
@@ -139,7 +139,7 @@ class ScaleChanged(Rule[Scales]):
         logs = scales.logs.get("logits", ())
         steps = sorted(b - a for a, b in pairwise(logs))
         endless = len(steps) == _KEPT - 1 and steps[1] >= _STEADY and sum(steps) >= math.log(self.steady)
-        if not endless or min(scales.margins[-3:]) < _CONFIDENT:
+        if not endless or min(scales.margins[-5:]) < _CONFIDENT:
             return None
         now, was = math.exp(logs[-1]), math.exp(logs[0])
         cause = f"The logits grow exponentially: their scale is {now:.3g}, {_KEPT - 1} windows ago it was {was:.3g}."
