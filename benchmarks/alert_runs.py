@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import sys
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
+from alert_faults import Fault
+from alert_kinds import WINDOW, Setup
+from alert_nets import Net, dataset, thinned
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from geomnist import GeoMNIST, PaperNet
+from le_callback import LECallback, SeparationMonitor, WindowRecord
+from le_callback.measures import held_out_discriminability
 
-from le_callback import SeparationMonitor, WindowRecord
-
-WINDOW, VALIDATE = 50, 100
-FAULTS = (
-    "corrupt_0.4", "corrupt_0.7", "corrupt_1.0", "pair_mixed", "rate_x100", "dead_relu", "class_dropped",
-    "scale_to_zero", "nan_batch",
-)  # fmt: skip
+VALIDATE = 100
+RATES = {"sgd": 0.1, "sgd_momentum": 0.02, "adam": 2e-3, "adamw": 2e-3}
 
 
 @dataclass(frozen=True)
-class Setup:
-    """One training."""
+class Held:
+    """How separable data of its own is at the end of a window."""
 
-    data: str = "digits"
-    optimizer: str = "sgd_momentum"
-    schedule: str = "constant"
-    batch: int = 16
-    net: str = "plain"  # plain, dropout, batch_norm
-    imbalanced: bool = False
-    augment: bool = False
-    smoothing: float = 0.0
-    steps: int = 2500
-    fault: str = ""
-    at: int = 0
-    seed: int = 0
+    step: int
+    loss: float
+    accuracy: float
+    margin: float
+    worst: float  # mean discriminability of the worst tenth of the pairs
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -48,88 +42,120 @@ class Run:
     setup: Setup
     records: list[WindowRecord]
     losses: list[float]
-    validation: list[tuple[int, float]]
+    held: list[Held]
     classes: tuple[int, ...]  # that the fault concerns
-    accuracy: float  # on validation data, at the end
+
+    @property
+    def validation(self) -> list[tuple[int, float]]:
+        """Steps and losses of the validations that Lightning's alarms are given."""
+        return [(h.step, h.loss) for h in self.held if h.step % VALIDATE == 0]
 
 
-def faulty(fault: str, seed: int) -> Setup:
-    """The setup of a fault and seed."""
-    rng = np.random.default_rng([seed, 1])
-    return Setup(
-        data=("digits", "geomnist")[seed % 2],
-        optimizer=str(rng.choice(["sgd_momentum", "adam"])),
-        batch=int(rng.choice([8, 16, 32, 64])),
-        steps=2000, fault=fault, at=int(rng.integers(20, 25)) * WINDOW + int(rng.integers(WINDOW)), seed=seed,
-    )  # fmt: skip
+class Course:
+    """One training as it goes: its batches, its fault, its optimizer."""
 
+    def __init__(self, setup: Setup) -> None:
+        torch.manual_seed(setup.seed)
+        self.setup, self.rng = setup, np.random.default_rng([setup.seed, 4])
+        x, y, *self.held = dataset(setup)
+        self.classes = K = int(y.max()) + 1
+        if setup.imbalanced:  # every other class at a tenth
+            keep = [(i := (y == k).nonzero().flatten())[: len(i) // 10 if k % 2 else len(i)] for k in range(K)]
+            x, y = x[torch.cat(keep)], y[torch.cat(keep)]
+        if setup.ratio > 1:
+            keep = thinned(y, setup.ratio)
+            x, y = x[keep], y[keep]
+        wrong = torch.from_numpy(self.rng.random(len(y)) < setup.noise)
+        y = y.clone()
+        y[wrong] = torch.from_numpy(self.rng.integers(0, K, int(wrong.sum())))
+        self.x, self.y, self.held[0] = setup.scale * x, y, setup.scale * self.held[0]
+        self.labels, self.usable = self.y, torch.arange(len(y))
+        self.net = Net(setup, K)
+        self.fault = Fault(setup.fault, K, self.rng)
+        self.order = torch.empty(0, dtype=torch.long)
+        self.turn = 0
 
-def healthy(seed: int) -> Setup:
-    """A healthy setup; every twentieth runs for 20,000 steps after it has converged."""
-    rng = np.random.default_rng([seed, 2])
-    if seed % 20 == 19:
-        return Setup(optimizer="adam", schedule=str(rng.choice(["constant", "cosine"])), steps=28_000, seed=seed)
-    batch = (1, 2, 4, 16, 64, 256)[seed % 6]
-    nets = ["plain", "dropout"] + ["batch_norm"] * (batch > 2)
-    return Setup(
-        data="geomnist" if rng.random() < 0.35 and batch < 256 else "digits",
-        optimizer=str(rng.choice(["sgd", "sgd_momentum", "adam", "adamw"])),
-        schedule=str(rng.choice(["constant", "warm_up", "drops", "cosine", "warm_up_cosine"])),
-        batch=batch, net=str(rng.choice(nets)), imbalanced=bool(rng.random() < 0.4), augment=bool(rng.random() < 0.4),
-        smoothing=0.1 * bool(rng.random() < 0.3), seed=seed,
-    )  # fmt: skip
+    def before(self, step: int) -> None:
+        """The fault begins or ends; a frozen body thaws."""
+        s = self.setup
+        if s.fault and step in (s.at, s.again):
+            self.fault.start(self.net)
+            self.labels = self.fault.relabelled(self.y)
+            self._restock(self.fault.keeps(self.labels).nonzero().flatten())
+        elif s.fault and step == s.until:
+            self.fault.stop(self.net)
+            self.labels = self.y
+            self._restock(torch.arange(len(self.y)))
+        if self.net.thaw_at and step in (0, self.net.thaw_at):
+            self.net.body.requires_grad_(step > 0)
 
+    def _restock(self, usable: Tensor) -> None:
+        if len(usable) != len(self.usable):
+            self.usable, self.order = usable, torch.empty(0, dtype=torch.long)
 
-class Net(nn.Module):
-    """A body with a classifier; ``scale`` multiplies the features."""
-
-    def __init__(self, setup: Setup, classes: int) -> None:
-        super().__init__()
-        middle: list[nn.Module] = []
-        if setup.data == "geomnist":
-            paper = PaperNet(classes)
-            self.body: nn.Module = nn.Sequential(paper.convolutions, nn.Flatten(), *paper.dense)
-            width = 84
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images and labels of a step."""
+        s = self.setup
+        if s.order == "balanced" or (s.order == "balanced_later" and step >= s.steps // 2):
+            k = torch.from_numpy(self.rng.permutation(np.arange(s.batch) % self.classes))
+            index = torch.stack([self._any_of(int(c)) for c in k])
         else:
-            if setup.net == "batch_norm":
-                middle = [nn.BatchNorm1d(64)]
-            self.body = nn.Sequential(
-                nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), *middle, nn.ReLU()
-            )
-            width = 64
-        if setup.net == "batch_norm" and setup.data == "geomnist":
-            self.body.append(nn.BatchNorm1d(width))
-        if setup.net == "dropout":
-            self.body.append(nn.Dropout(0.5))
-        self.classifier, self.scale = nn.Linear(width, classes), 1.0
+            while len(self.order) < s.batch:
+                self.order = torch.cat([self.order, self._epoch(step)])
+            index, self.order = self.order[: s.batch], self.order[s.batch :]
+        x, y = self.x[index], self.labels[index]
+        if s.augment or (s.order == "augmented_later" and step >= s.steps // 2 and self.rng.random() < 0.5):
+            x = torch.roll(x, tuple(self.rng.integers(-1, 2, 2).tolist()), (-2, -1)) + 0.1 * torch.randn_like(x)
+        return self.fault.batch(x, y, self.x, self.y) if self.fault.on else (x, y)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.scale * self.body(x)
-        return features, self.classifier(features)
+    def _any_of(self, label: int) -> Tensor:
+        own = (self.labels == label).nonzero().flatten()
+        return own[int(self.rng.integers(len(own)))]
 
+    def _epoch(self, step: int) -> Tensor:
+        """Samples in the order of the next epoch, or part of it."""
+        s, shuffled = self.setup, self.usable[torch.from_numpy(self.rng.permutation(len(self.usable)))]
+        y = self.labels[shuffled]
+        if s.order == "sorted":
+            return shuffled[y.argsort(stable=True)]
+        if s.order == "sharded":  # two classes at a time
+            self.turn += 1
+            first = 2 * self.turn % self.classes
+            return shuffled[(y == first) | (y == first + 1)]
+        if s.order == "curriculum":
+            return shuffled[y < min(self.classes, 2 + step // 150)]
+        return shuffled
 
-def dataset(setup: Setup) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training and validation images and labels."""
-    if setup.data == "geomnist":
-        train, held = GeoMNIST(per_class=200, seed=setup.seed), GeoMNIST(per_class=60, seed=10_000 + setup.seed)
-        return train.images, train.labels, held.images, held.labels
-    digits = load_digits()
-    order = np.random.default_rng([setup.seed, 3]).permutation(len(digits.target))
-    x, y = torch.tensor(digits.images / 16, dtype=torch.float32)[order], torch.tensor(digits.target)[order].long()
-    return x[:1400], y[:1400], x[1400:], y[1400:]
+    def loss(self, features: Tensor, logits: Tensor, y: Tensor) -> Tensor:
+        """Of a batch."""
+        s = self.setup
+        each = nn.functional.cross_entropy(logits, y, reduction="none", label_smoothing=s.smoothing)
+        if s.loss == "focal":
+            each = (1 - (-each).exp()) ** 2 * each
+        return each.mean()
 
+    def mixed(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixup: images and class weights."""
+        share = float(self.rng.beta(0.3, 0.3))
+        other = torch.from_numpy(self.rng.permutation(len(y)))
+        weights = nn.functional.one_hot(y, self.classes).float()
+        return share * x + (1 - share) * x[other], share * weights + (1 - share) * weights[other]
 
-RATES = {"sgd": 0.1, "sgd_momentum": 0.02, "adam": 2e-3, "adamw": 2e-3}
+    def optimizer(self) -> torch.optim.Optimizer:
+        """With a learning rate that falls with small batches."""
+        s, parameters = self.setup, self.net.parameters()
+        self.base = rate = RATES[s.optimizer] * min(1.0, (s.batch / 16) ** 0.5)
+        if s.optimizer == "adam":
+            return torch.optim.Adam(parameters, rate)
+        if s.optimizer == "adamw":
+            return torch.optim.AdamW(parameters, rate, weight_decay=0.05)
+        momentum = 0.9 * (s.optimizer == "sgd_momentum")
+        return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=s.decay)
 
-
-def optimizer_of(setup: Setup, net: nn.Module) -> tuple[torch.optim.Optimizer, float]:
-    """The optimizer, with a learning rate that falls with small batches."""
-    rate = RATES[setup.optimizer] * min(1.0, (setup.batch / 16) ** 0.5)
-    if setup.optimizer == "adam":
-        return torch.optim.Adam(net.parameters(), rate), rate
-    if setup.optimizer == "adamw":
-        return torch.optim.AdamW(net.parameters(), rate, weight_decay=0.05), rate
-    return torch.optim.SGD(net.parameters(), rate, momentum=0.9 * (setup.optimizer == "sgd_momentum")), rate
+    def set_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """The learning rate of a step."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.base * factor(self.setup, step) * self.fault.rate()
 
 
 def factor(setup: Setup, step: int) -> float:
@@ -137,90 +163,142 @@ def factor(setup: Setup, step: int) -> float:
     done, warm = step / setup.steps, min(1.0, step / 300)
     if setup.schedule == "drops":
         return 0.1 ** ((done > 0.5) + (done > 0.75))
+    if setup.schedule == "restarts":
+        return float(0.5 * (1 + np.cos(np.pi * (4 * done % 1))))
+    if setup.schedule == "cyclic":
+        return float(0.05 + 0.95 * abs(2 * (6 * done % 1) - 1))
     cosine = 0.5 * (1 + np.cos(np.pi * done)) if "cosine" in setup.schedule else 1.0
     return float((warm if "warm_up" in setup.schedule else 1.0) * cosine)
 
 
 def train(setup: Setup) -> Run:
-    """Train, feed the monitor, keep its records."""
-    torch.manual_seed(setup.seed)
-    rng = np.random.default_rng([setup.seed, 4])
-    x, y, held_x, held_y = dataset(setup)
-    K = int(y.max()) + 1
-    if setup.imbalanced:  # every other class at a tenth
-        keep = torch.cat([(i := (y == k).nonzero().flatten())[: len(i) // 10 if k % 2 else len(i)] for k in range(K)])
-        x, y = x[keep], y[keep]
-    net = Net(setup, K)
-    optimizer, rate = optimizer_of(setup, net)
-    criterion = nn.CrossEntropyLoss(label_smoothing=setup.smoothing)
-    monitor = SeparationMonitor(num_classes=K)
-    records, losses, validation = [], [], []
-    classes: tuple[int, ...] = ()
-    order = torch.empty(0, dtype=torch.long)
+    """Train, by hand or by the Trainer; keep the record of each window."""
+    course = Course(setup)
+    if setup.trainer:
+        return by_trainer(course)
+    optimizer, monitor = course.optimizer(), SeparationMonitor(num_classes=course.classes)
+    records, losses, held = [], [], []
     for step in range(setup.steps):
-        if setup.fault and step == setup.at:
-            y, classes = inject(setup.fault, net, y, K, rng)
-            if setup.fault == "class_dropped":
-                x, y = x[y != classes[0]], y[y != classes[0]]
-                order = torch.empty(0, dtype=torch.long)
-        while len(order) < setup.batch:
-            order = torch.cat([order, torch.from_numpy(rng.permutation(len(y)))])
-        index, order = order[: setup.batch], order[setup.batch :]
-        images, labels = x[index], y[index]
-        if setup.augment:
-            images = torch.roll(images, tuple(rng.integers(-1, 2, 2).tolist()), (-2, -1))
-            images = images + 0.1 * torch.randn_like(images)
-        if setup.fault == "nan_batch" and step == setup.at:
-            images = images * torch.nan
-        boost = 100.0 if setup.fault == "rate_x100" and step >= setup.at else 1.0
-        for group in optimizer.param_groups:
-            group["lr"] = rate * factor(setup, step) * boost
-        features, logits = net(images)
-        monitor.update(features=features.detach(), logits=logits.detach(), target=labels, time=float(step))
-        loss = criterion(logits, labels)
+        course.before(step)
+        course.set_rate(optimizer, step)
+        x, y = course.batch(step)
+        target = y
+        if setup.loss == "mixup":
+            x, target = course.mixed(x, y)
+        features, logits = course.net(x)
+        monitor.update(features=features.detach(), logits=logits.detach(), target=target, time=float(step))
+        loss = course.loss(features, logits, target)
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        if setup.fault != "nan_class" or loss.isfinite():  # as a gradient scaler does
+            loss.backward()
+            optimizer.step()
+        if course.fault.on:
+            course.fault.step(course.net, course.base)
         losses.append(float(loss.detach()))
         if (step + 1) % WINDOW == 0:
             records.append(slim(monitor.close(step + 1)))
-        if (step + 1) % VALIDATE == 0:
-            value, accuracy = evaluate(net, held_x, held_y)
-            validation.append((step + 1, value))
-    return Run(setup, records, losses, validation, classes, accuracy)
+            held.append(evaluate(course, step + 1))
+    return Run(setup, records, losses, held, course.fault.classes)
 
 
-def inject(fault: str, net: Net, y: Tensor, K: int, rng: np.random.Generator) -> tuple[Tensor, tuple[int, ...]]:
-    """Break something; returns the labels from now on and the classes concerned."""
-    y = y.clone()
-    if fault.startswith("corrupt"):
-        wrong = torch.from_numpy(rng.random(len(y)) < float(fault.split("_")[1]))
-        y[wrong] = (y[wrong] + torch.from_numpy(rng.integers(1, K, int(wrong.sum())))) % K
-    elif fault == "pair_mixed":
-        first, second = sorted(rng.choice(K, 2, replace=False).tolist())
-        mixed = (y == first) | (y == second)
-        y[mixed] = torch.from_numpy(rng.choice([first, second], int(mixed.sum())))
-        return y, (first, second)
-    elif fault == "dead_relu":
-        last = [m for m in net.body.modules() if isinstance(m, nn.Linear)][-1]
-        with torch.no_grad():
-            last.bias.fill_(-100.0)
-    elif fault == "scale_to_zero":
-        net.scale = float(rng.choice([0.0, 1e-3]))
-    elif fault == "class_dropped":
-        return y, (int(rng.integers(K)),)
-    return y, ()
+class Module(LightningModule):
+    """A course as a module."""
+
+    def __init__(self, course: Course) -> None:
+        super().__init__()
+        self.net, self.losses = course.net, []
+        self.__dict__["course"] = course  # not a submodule
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        x, y = batch
+        features, logits = self.net(x)
+        if y.ndim > 1 or self.course.setup.loss == "focal":
+            loss = self.course.loss(features, logits, y)
+        else:
+            loss = nn.functional.cross_entropy(logits, y, label_smoothing=self.course.setup.smoothing)
+        self.losses.append(float(loss.detach()))
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.course.optimizer()
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        self.course.set_rate(self.optimizers().optimizer, index)
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        if self.course.fault.on:
+            self.course.fault.step(self.net, self.course.base)
+
+
+class Batches(IterableDataset[tuple[Tensor, Tensor]]):
+    """The batches of a course."""
+
+    def __init__(self, course: Course) -> None:
+        self.course = course
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(self.course.setup.steps):
+            self.course.before(step)
+            x, y = self.course.batch(step)
+            yield self.course.mixed(x, y) if self.course.setup.loss == "mixup" else (x, y)
+
+
+class Recording(LECallback):
+    """Keeps the record of every window, and how separable data of its own is."""
+
+    def __init__(self, course: Course) -> None:
+        by_hand = {"head": "net.classifier", "label": 1} if course.setup.loss == "mixup" else {}
+        super().__init__(summary=False, figures=False, progress_bar=False, alerts=False, **by_hand)
+        self.course, self.records, self.held = course, [], []
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        super().on_train_batch_end(trainer, *args)
+        if trainer.global_step % WINDOW == 0:
+            self.records.append(slim(self.last_record))
+            self.held.append(evaluate(self.course, trainer.global_step))
+
+
+def by_trainer(course: Course) -> Run:
+    """The same training by the Trainer."""
+    module, callback = Module(course), Recording(course)
+    loader = DataLoader(Batches(course), batch_size=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = Trainer(
+            max_steps=course.setup.steps, accelerator="cpu", logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=WINDOW, callbacks=[callback],
+        )  # fmt: skip
+        trainer.fit(module, loader)
+    return Run(course.setup, callback.records, module.losses, callback.held, course.fault.classes)
 
 
 @torch.no_grad()
-def evaluate(net: Net, x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Loss and accuracy on validation data."""
-    net.eval()
-    logits = net(x)[1]
-    net.train()
-    return float(nn.functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).float().mean())
+def evaluate(course: Course, step: int) -> Held:
+    """How separable data of its own is: by the head, and by pairs of classes."""
+    x, y = course.held
+    if course.fault.on and course.fault.name == "permuted_labels":
+        y = course.fault.relabelled(y)
+    course.net.eval()
+    features, logits = course.net(x)
+    course.net.train()
+    loss = float(nn.functional.cross_entropy(logits, y))
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    margin = own - logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    K, even = course.classes, torch.arange(len(y)) // course.classes % 2 == 0
+    means = torch.full((K, features.shape[1]), torch.nan, dtype=features.dtype)
+    for k in range(K):
+        if (rows := even & (y == k)).any():
+            means[k] = features[rows].mean(0)
+    D = held_out_discriminability(features[~even], y[~even], means)
+    pairs = D[~D.isnan()].sort().values
+    worst = float(pairs[: max(2, len(pairs) // 10)].mean()) if len(pairs) else 0.0
+    return Held(step, loss, float((margin > 0).float().mean()), float(margin.mean()), worst, len(y))
 
 
 def slim(record: WindowRecord) -> WindowRecord:
-    """Without the angles, which no rule reads."""
-    return replace(record, etf={})
+    """Without the angles, which no rule reads, and with pairs in single precision."""
+    measures = {**record.measures, "etf": {}}
+    for name in ("discriminability", "head"):
+        found = measures.get(name, {})
+        measures[name] = {layer: replace(m, pairs=m.pairs.astype(np.float32)) for layer, m in found.items()}
+    return replace(record, measures=measures)

@@ -17,8 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from le_callback.elasticity import local_tail_index
-from le_callback.regime import judge_regime
 from le_callback.values import Array, Estimate
+from le_callback.verdict import theorem_side
 
 INDICES = np.round(np.arange(0.3, 1.71, 0.2), 1)
 WANDERS, WINDOWS, WINDOW = (0.0, 0.1, 1.0, 3.0), (30, 60, 120, 300), 50
@@ -42,11 +42,11 @@ def row(rng: np.random.Generator, wander: float, windows: int, runs: int) -> str
     for r in np.tile(INDICES, runs):
         t, *growth = simulate(rng, r, wander, windows)
         index = local_tail_index(t, *growth)
-        verdict = judge_regime(Estimate(1.0, 0.5, 2.0), t[-1], index).name
+        side = theorem_side(Estimate(1.0, 0.5, 2.0), t[-1], index).side
         covered.append(index.low <= r <= index.high)
         half.append((index.high - index.low) / 2)
-        opened += verdict == "not identifiable"
-        wrong += (verdict == "separating" and r >= 1) or (verdict == "not separating" and r <= 1)
+        opened += side == "open"
+        wrong += (side == "slower" and r >= 1) or (side == "faster" and r <= 1)
     n = len(covered)
     shares = f"{np.mean(covered):.1%} | {np.median(half):.3f} | {opened / n:.1%} | {wrong / n:.1%}"
     return f"| {wander:g} | {windows} | {shares} |"
@@ -66,8 +66,8 @@ def main() -> None:
         f"{options.runs * len(INDICES)} runs a row, r from 0.3 to 1.7; the estimator was chosen on seed 100.",
         "Nominal coverage 95 %.",
         "",
-        "`walk`: variance of the walk from window to window over the sampling variance. `open`: the verdict is not",
-        "identifiable. `wrong`: separating at r ≥ 1, or not separating at r ≤ 1.",
+        "`walk`: variance of the walk from window to window over the sampling variance. `open`: the side of the",
+        "theorem is not known. `wrong`: slower than 1/t at r ≥ 1, or faster at r ≤ 1.",
         "",
         "| walk | windows | covered | half width | open | wrong |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -23,10 +23,10 @@ from le_callback.moments.statistics import ClassStatistics
 from le_callback.moments.window import ClassWindow
 from le_callback.probe.follower import NoProbe, ProbeFollower
 from le_callback.recorder import TrajectoryRecorder
-from le_callback.records import PRIMARY_MODEL, Regime, WindowRecord
-from le_callback.regime import is_converged, judge_regime
+from le_callback.records import PRIMARY_MODEL, WindowRecord
 from le_callback.similarity import IModel, LEModel, LModel
 from le_callback.values import Source
+from le_callback.verdict import Judge
 
 MODELS: tuple[tuple[LEModel, str], ...] = ((IModel(), "features"), (IModel(), "logits"), (LModel(), "logits"))
 
@@ -89,6 +89,7 @@ class SeparationMonitor:
         self._part: Following | None = None
         self.every: ClassWindow | None = None  # the features of all classes, where only a part is followed
         self.recorder = TrajectoryRecorder()
+        self.judge = Judge(s.confidence)
         self._time_sum, self._timed = 0.0, 0
         self._trained: tuple[Tensor, float] | None = None  # samples in windows closed since the last probe reading
         fits: dict[str, Any] = {"smoothing": s.smoothing, "threshold": s.identifiability, "confidence": s.confidence}
@@ -187,18 +188,14 @@ class SeparationMonitor:
             skipped=dict(self.skipped),
             time_unit=self.settings.time_unit,
         )
-        record = replace(record, regime=self._regime(record))
+        index = self.coefficients.trackers[PRIMARY_MODEL].local_index()
+        record = replace(record, regime=self.judge.add(record, index))
         for window in self.open_windows:
             window.advance()
         self.start_step = step
         self.windows += 1
         self._time_sum, self._timed = 0.0, 0
         return record
-
-    def _regime(self, record: WindowRecord) -> Regime:
-        index = self.coefficients.trackers[PRIMARY_MODEL].local_index()
-        now = record.primary
-        return judge_regime(now.gamma, now.time, index, is_converged(record))
 
     def _window_time(self, step: int) -> float:
         # features of the i-th step are those before its update, hence the −1
@@ -223,6 +220,8 @@ class SeparationMonitor:
             return tuple(range(self.num_classes))
         moments = self.window.moments["features"]
         counters = {"nonfinite_features": moments.nonfinite, "unknown_labels": moments.mislabelled}
+        if "logits" in self.window.moments:
+            counters["nonfinite_logits"] = self.window.moments["logits"].nonfinite - moments.nonfinite
         for key, counter in counters.items():
             if (count := int(counter)) > 0:
                 self.skip(key, count)
@@ -257,6 +256,7 @@ class SeparationMonitor:
             "window_time": (self._time_sum, self._timed),
             "trained": self._trained,
             "trajectory": self.recorder.state_dict(),
+            "verdict": self.judge.state_dict(),
             "probe": self.probe.state_dict(),
         }
 
@@ -274,6 +274,7 @@ class SeparationMonitor:
         self._time_sum, self._timed = state["window_time"]
         self._trained = state["trained"]
         self.recorder.load_state_dict(state["trajectory"])
+        self.judge.load_state_dict(state["verdict"])
         self.probe.load_state_dict(state["probe"])
         window = state["window"]
         self._part = self._following(state["followed"])

@@ -10,6 +10,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only, r
 
 SKIPPED: Mapping[str, str] = {
     "nonfinite_features": "samples with features that are not finite",
+    "nonfinite_logits": "samples with logits that are not finite, of finite features",
     "unknown_labels": "samples with a label outside the classes",
     "changed_width": "batches whose feature width changed",
     "head_not_called": "batches in which the head was not called",

@@ -29,21 +29,34 @@ from le_callback.values import Estimate
 PRIMARY_MODEL = "I_logits"  # of the verdict, and of γ in the progress bar
 
 
+Verdict = Literal["at chance", "separating", "stalled", "losing", "separated", "cannot tell"]
+"""What is measured: nothing told apart yet; a gap that grows, rests or falls; nothing left to separate; too little."""
+Side = Literal["slower", "like", "faster", "negative", "open"]
+"""γ against 1/t: decays more slowly, alike or faster; is below zero; or is not known well enough."""
+
+
 @dataclass(frozen=True)
 class Regime:
-    """Which side of the separation theorem a run is on now, and why.
+    """What is measured of the separation of the classes now, and what the theorem says to it.
 
     Attributes:
         name: the verdict.
-        reason: a sentence.
+        reason: a sentence with what it rests on.
+        rate: growth of the discriminability of the worst pairs, in deviations per 1,000 units of time (per unit, if
+            that is not the optimizer step); NaN where it is not known.
+        side: γ against 1/t, as far as it is known.
+        theorem: a sentence on that, and on whether both agree.
         t_gamma: t·γ: grows while separating, falls while not.
         index: local tail index r of γ ~ t^(−r), critical at 1.
 
     Source: Zhang, Wang, Su 2021, section 3.
     """
 
-    name: Literal["separating", "critical", "not separating", "converged", "not identifiable"]
+    name: Verdict
     reason: str
+    rate: Estimate
+    side: Side
+    theorem: str
     t_gamma: float
     index: Estimate
 
@@ -65,7 +78,7 @@ class WindowRecord:
         response_matrix: by source; empty without a probe.
         skipped: what was left out since the start of the run: how many, by the keys of ``notices.SKIPPED``.
         time_unit: of every time and of every "per" in the coefficients.
-        regime: of the I-model of the logits.
+        regime: the verdict, and the theorem's side by the I-model of the logits.
         alerts: whether the alert of each rule stands; empty where no rules are asked.
 
     >>> from le_callback import SeparationMonitor

@@ -103,8 +103,8 @@ def distinct_record(**changes):
             },
             "discriminability": discriminabilities,
             "scatter": {
-                "features": Scatter((0, 1), 301.0, 302.0, 303.0, none, 0.31),
-                "logits": Scatter((0, 1), 305.0, 306.0, 307.0, none, 0.32),
+                "features": Scatter((0, 1), 301.0, 302.0, 303.0, none, 0.31, none[:2], none[:2]),
+                "logits": Scatter((0, 1), 305.0, 306.0, 307.0, none, 0.32, none[:2], none[:2]),
             },
             "spread": {"features": Spread(31.0, 32.0), "logits": Spread(33.0, 34.0)},
             "head": {
@@ -129,7 +129,9 @@ def distinct_record(**changes):
         "response_matrix": {},
         "skipped": {"unknown_labels": 71, "nonfinite_features": 72},
         "time_unit": "step",
-        "regime": Regime("converged", "γ is spent", 81.0, Estimate(0.82, 0.72, 0.93)),
+        "regime": Regime(
+            "separated", "nothing grows", estimate(83.0), "like", "γ is spent.", 81.0, Estimate(0.82, 0.72, 0.93)
+        ),
         "alerts": {"PairMerging": True, "NonFinite": False, "ClassVanished": True},
     }
     return WindowRecord(**(fields | changes))

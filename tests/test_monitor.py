@@ -88,9 +88,9 @@ def test_pure_noise_labels_are_not_called_separable(recorded):
 
 
 def unmeasured(record):
-    """All values of a window but the one verdict that is a fact without any sample: it has not converged."""
+    """All values of a window but the one verdict that is a fact without any sample: it is not separated."""
     values = scalars(record)
-    assert values.pop("separation/converged") == 0
+    assert values.pop("separation/separated") == 0
     return values.values()
 
 

@@ -119,6 +119,7 @@ class AccuracyState:
         windows: judged so far.
         log_sum: evidence that both accuracies fell.
         tracks: by measure.
+        falling: whether the last window speaks for a fall.
 
     >>> found = {"head": Counts(np.array([50.0, 50.0]), np.array([48.0, 42.0]))}
     >>> after, floor = AccuracyState().add(found, keep=0.75, warm_up=5)
@@ -129,14 +130,18 @@ class AccuracyState:
     windows: int = 0
     log_sum: float = -math.inf
     tracks: Mapping[str, AccuracyTrack] = field(default_factory=dict)
+    falling: bool = False
 
-    def add(self, found: Mapping[str, Counts], keep: float, warm_up: int) -> tuple[AccuracyState, float]:
+    def add(
+        self, found: Mapping[str, Counts], keep: float, warm_up: int, needed: float = math.inf
+    ) -> tuple[AccuracyState, float]:
         """Take in a window.
 
         Args:
             found: counts by measure.
             keep: share of the best accuracy above chance that may not be lost.
             warm_up: windows before evidence counts.
+            needed: evidence at which an alert is raised.
 
         Returns:
             The next state, and the accuracy by nearest class mean below which it counts as lost (0: not judged).
@@ -150,20 +155,16 @@ class AccuracyState:
             tracks[measure] = track.add(window)
         windows, log_sum = self.windows + 1, -math.inf
         if windows > warm_up:
-            log_sum = float(accumulate(np.array(self.log_sum), np.array(log_e), windows))
-        return AccuracyState(windows, log_sum, tracks), shown
-
-    @property
-    def best(self) -> float:
-        """The highest lower bound of an accuracy by any measure."""
-        return max(track.best for track in self.tracks.values())
+            log_sum = float(accumulate(np.array(self.log_sum), np.array(log_e), windows, needed))
+        return AccuracyState(windows, log_sum, tracks, log_e > 0 and windows > warm_up), shown
 
     def fallen_classes(self) -> tuple[int, ...]:
-        """Classes whose accuracy by the head fell most, if they are at most half; empty where it concerns more."""
+        """Classes whose accuracy by the head fell, if they are two or at most half; empty where it concerns more."""
         head = self.tracks[HEAD]
         recent = (head.hits + 1) / (head.tried + 2)
         fallen = np.flatnonzero(recent < head.rates - _FALLEN)
-        return tuple(fallen.tolist()) if len(fallen) <= len(head.rates) / 2 else ()
+        few = len(fallen) <= len(head.rates) / 2 or 2 == len(fallen) < len(head.rates)
+        return tuple(fallen.tolist()) if few else ()
 
 
 def fall_evidence(window: Counts, floor: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ class Alert:
         rule: name of the rule that raised it.
         step: optimizer step at the end of the window.
         classes: indices of the classes concerned; empty where it concerns all alike.
-        cause: what was found. ``{classes}`` stands for the names of ``classes``, other braces for themselves.
+        cause: what was found. ``{classes}`` stands for the names of ``classes``, ``{class 0}`` for that of the first,
+            other braces for themselves.
         advice: what to do about it; may hold ``{classes}``, too.
         value: what was measured, in the unit that ``cause`` speaks of.
         threshold: what it is compared with, in the same unit.
@@ -53,8 +55,22 @@ def describe(alert: Alert, class_names: Sequence[str] = ()) -> str:
     """
     names = _names(alert.classes, class_names)
     where = f" ({_shortened(names)})" if names else ""
-    cause, advice = (text.replace(PLACEHOLDER, joined(names)) for text in (alert.cause, alert.advice))
+    cause, advice = (_filled(text, names) for text in (alert.cause, alert.advice))
     return f"{alert.rule} at step {alert.step:,}{where}: {cause} {advice}"
+
+
+def _filled(text: str, names: Sequence[str]) -> str:
+    text = text.replace(PLACEHOLDER, joined(names))
+    return re.sub(r"\{class (\d+)\}", lambda m: names[int(m[1])] if int(m[1]) < len(names) else m[0], text)
+
+
+def named(classes: Sequence[int], class_names: Sequence[str]) -> str:
+    """Classes by name, at most eight of them; empty without any.
+
+    >>> named((1, 2), ["cat", "dog"])
+    'dog, 2'
+    """
+    return _shortened(_names(classes, class_names))
 
 
 def joined(names: Sequence[str]) -> str:

@@ -1,15 +1,69 @@
-"""How often each class is seen: counts over the run, the gap of now and the longest before. K classes."""
+"""How often each class is seen, in what bursts, and whether its samples vary. K classes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from le_callback.records import WindowRecord
 from le_callback.values import Array
 
-_UNMOVED, _MOVED = 1e-6, 1e-3  # of the radius: a mean that stays where it is, one that does not
+_FADING = 0.98  # of what is known of the bursts
+_KEPT = 10  # windows of the variation
+_FALL = 2.0  # log variation below the lowest of the last windows, and below the other classes
+_LEAST_SAMPLES = 5.0  # of a class, for its variation
+_NOTHING = 1e-3  # of the length of other class means: a class that is mapped to zero varies as it may
+
+
+@dataclass(frozen=True)
+class Bursts:
+    """How unevenly classes come: the chi-square of the counts of windows per degree of freedom.
+
+    Attributes:
+        total: faded samples.
+        windows: faded windows.
+        sums: (K,) faded samples of each class.
+        squares: (K,) faded n²/N of each window with N samples of which n are of the class.
+
+    >>> even = Bursts.empty(2)
+    >>> for _ in range(20):
+    ...     even = even.add(np.array([50.0, 50.0]))
+    >>> even.factor
+    1.0
+    """
+
+    total: float
+    windows: float
+    sums: Array
+    squares: Array
+
+    @classmethod
+    def empty(cls, num_classes: int) -> Bursts:
+        """Of no window yet."""
+        return cls(0.0, 0.0, np.zeros(num_classes), np.zeros(num_classes))
+
+    def add(self, counts: Array) -> Bursts:
+        """Take in a window with ``counts`` (K,) samples."""
+        n = max(float(counts.sum()), 1e-9)
+        return Bursts(
+            _FADING * self.total + n,
+            _FADING * self.windows + 1,
+            _FADING * self.sums + counts,
+            _FADING * self.squares + counts**2 / n,
+        )
+
+    @property
+    def factor(self) -> float:
+        """Median over the classes of Σ (n − πN)²/N over π(1 − π) and the number of windows; at least 1."""
+        share = self.sums / max(self.total, 1e-9)
+        spread = share * (1 - share)
+        known = spread > 0
+        if not known.any():
+            return math.inf
+        each = (self.squares - share**2 * self.total)[known] / (spread[known] * self.windows)
+        return max(1.0, float(np.median(each)))
 
 
 @dataclass(frozen=True)
@@ -22,9 +76,13 @@ class Attendance:
         seen: (K,) windows with the class.
         gap: (K,) samples of others since its last window.
         longest: (K,) longest gap that ended.
-        still: (K,) windows in a row in which its mean did not move while others did.
+        bursts: how unevenly classes come.
+        variation: (K,) log variance over squared mean of each class in the last windows.
+        flat: (K,) windows in a row in which it fell at once, alone.
+        calm: how unevenly classes came in the last window that had all of them; infinite before there was any.
+        gone: (K,) 1 for classes that were told to have vanished: the gap that ends then is no usual one.
 
-    >>> after = Attendance.empty(2).add(np.array([8.0, 0.0]), np.zeros(2))
+    >>> after = Attendance.empty(2).add(np.array([8.0, 0.0]))
     >>> after.seen, after.gap
     (array([1., 0.]), array([0., 8.]))
     """
@@ -34,52 +92,82 @@ class Attendance:
     seen: Array
     gap: Array
     longest: Array
-    still: Array
+    bursts: Bursts
+    variation: tuple[Array, ...] = ()
+    flat: Array = field(default_factory=lambda: np.zeros(0))
+    calm: float = math.inf
+    gone: Array = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def empty(cls, num_classes: int) -> Attendance:
         """Of no window yet."""
         zeros = np.zeros(num_classes)
-        return cls(0, zeros, zeros, zeros, zeros, zeros)
+        return cls(0, zeros, zeros, zeros, zeros, Bursts.empty(num_classes), (), zeros, math.inf, zeros)
 
-    def add(self, counts: Array, still: Array) -> Attendance:
-        """Take in a window with ``counts`` (K,) samples; ``still`` (K,) replaces the one before."""
+    def add(self, counts: Array) -> Attendance:
+        """Take in a window with ``counts`` (K,) samples."""
         present = counts > 0
-        return Attendance(
-            self.windows + 1,
-            self.total + counts,
-            self.seen + present,
-            np.where(present, 0.0, self.gap + counts.sum()),
-            np.where(present, np.maximum(self.longest, self.gap), self.longest),
-            still,
+        usual = present & (self.seen > 0) & (self.gone == 0)
+        # a loss that was told says nothing of how classes come
+        bursts = (Bursts.empty(len(counts)) if self.gone.any() else self.bursts).add(counts)
+        return replace(
+            self,
+            calm=bursts.factor if present.all() else self.calm,
+            windows=self.windows + 1,
+            total=self.total + counts,
+            seen=self.seen + present,
+            gap=np.where(present, 0.0, self.gap + counts.sum()),
+            longest=np.where(usual, np.maximum(self.longest, self.gap), self.longest),
+            gone=np.where(present, 0.0, self.gone),
+            bursts=bursts,
         )
 
     def missed(self) -> Array:
         """Samples (K,) expected during the gap, by the share of the class while it was still there.
 
-        >>> Attendance(9, np.array([30.0, 10.0]), np.full(2, 9.0), np.array([0.0, 20.0]), *np.zeros((2, 2))).missed()
+        >>> at = Attendance.empty(2)
+        >>> at = replace(at, total=np.array([30.0, 10.0]), gap=np.array([0.0, 20.0]))
+        >>> at.missed()
         array([ 0., 10.])
         """
         share: Array = self.total / np.maximum(self.total.sum() - self.gap, 1)
         return share * self.gap
 
+    def varied(self, now: Array) -> Attendance:
+        """Take in the log variation (K,) of a window, NaN where unknown.
 
-def windows_still(record: WindowRecord, before: Array) -> Array:
-    """Windows in a row (K,), with this one, in which the mean of a class did not move while that of another did.
+        A class is flat if it fell by more than a factor e² below the lowest of the last windows, which do not count
+        windows in which it was flat, and lies as far below the median class, which did not fall.
+        """
+        if len(self.variation) < _KEPT // 2:
+            return replace(self, variation=(*self.variation, now))
+        known = np.array(self.variation)
+        seen = (~np.isnan(known)).sum(0) >= 3
+        lowest = np.where(np.isnan(known), np.inf, known).min(0)
+        fell = seen & (now < lowest - _FALL)
+        others = now[~np.isnan(now)]
+        alone = len(others) > 2 and 2 * fell.sum() < len(others)
+        fell = fell & (now < np.median(others) - _FALL) if alone else np.zeros_like(fell)
+        flat = np.where(np.isnan(now), self.flat, np.where(fell, self.flat + 1, 0))
+        kept = np.where(fell, np.nan, now)
+        past = (*self.variation, kept)
+        if np.isnan(kept).all() or (flat > 0).any():  # what was is kept while a class is flat
+            return replace(self, variation=self.variation, flat=flat)
+        return replace(self, variation=past[-_KEPT:], flat=flat)
 
-    Args:
-        record: of the window.
-        before: (K,) the same at the window before.
+
+def log_variation(record: WindowRecord) -> Array:
+    """Log of the variance within each class over the square of its mean (K,), in the features; NaN where unknown.
 
     >>> from le_callback import SeparationMonitor
-    >>> windows_still(SeparationMonitor(num_classes=2).close(1), np.array([2.0, 0.0]))
-    array([0., 0.])
+    >>> log_variation(SeparationMonitor(num_classes=2).close(1))
+    array([], dtype=float64)
     """
-    measured, nearest = record.scatter.get("features"), record.nearest_mean.get("features")
-    after = np.zeros_like(before)
-    if measured is not None and nearest is not None and np.isfinite(measured.moved).any() and measured.radius > 0:
-        rows = list(measured.classes)
-        unmoved = (measured.moved < _UNMOVED * measured.radius) & (nearest.tried >= 2)
-        if (measured.moved > _MOVED * measured.radius).any():
-            after[rows] = np.where(unmoved, before[rows] + 1, 0)
+    counts = np.asarray(record.class_samples, dtype=np.float64)
+    found, after = record.scatter.get("features"), np.full(len(counts), np.nan)
+    if found is None:
+        return after
+    rows = np.array(found.classes, dtype=np.intp)
+    usable = (counts[rows] >= _LEAST_SAMPLES) & (found.size > _NOTHING * np.median(found.size))
+    after[rows[usable]] = np.log(np.maximum(found.variance[usable], 1e-30)) - 2 * np.log(found.size[usable])
     return after

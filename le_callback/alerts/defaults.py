@@ -8,8 +8,11 @@ from le_callback.alerts.rule import Rule
 from le_callback.alerts.rules.class_vanished import ClassVanished
 from le_callback.alerts.rules.elasticity_lost import ElasticityLost
 from le_callback.alerts.rules.feature_collapse import FeatureCollapse
+from le_callback.alerts.rules.labels_changed import LabelsChanged
+from le_callback.alerts.rules.loader_stuck import LoaderStuck
 from le_callback.alerts.rules.non_finite import NonFinite
 from le_callback.alerts.rules.pair_merging import PairMerging
+from le_callback.alerts.rules.scale_changed import ScaleChanged
 from le_callback.alerts.rules.separability_lost import SeparabilityLost
 
 
@@ -17,6 +20,16 @@ def default_rules() -> tuple[Rule[Any], ...]:
     """All rules with their default settings, the most specific first.
 
     >>> [rule.name for rule in default_rules()][:2]
-    ['NonFinite', 'ClassVanished']
+    ['NonFinite', 'LoaderStuck']
     """
-    return (NonFinite(), ClassVanished(), FeatureCollapse(), PairMerging(), SeparabilityLost(), ElasticityLost())
+    return (
+        NonFinite(),
+        LoaderStuck(),
+        ClassVanished(),
+        LabelsChanged(),
+        FeatureCollapse(),
+        PairMerging(),
+        SeparabilityLost(),
+        ElasticityLost(),
+        ScaleChanged(),
+    )

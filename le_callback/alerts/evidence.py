@@ -19,6 +19,7 @@ _FALLEN_TO = np.array([0.85, 0.7, 0.5, 0.3, 0.1])  # shares of the rate that the
 _SHIFTS = np.array([1.0, 2.0, 4.0])  # standard errors that the alternatives assume
 _CLIP = 6.0
 _MOST_SAMPLES = 25.0  # of a class of a pair: samples of a window share one state of the network
+_HEADROOM = 2.0  # nats above what an alert needs
 _LARGE = 1e3  # stands for the discriminability of a pair without any deviation
 
 
@@ -31,18 +32,21 @@ def start_weight(window: int) -> float:
     return _HORIZON / (window + _HORIZON) ** 2
 
 
-def accumulate(log_sum: Array, log_e: Array, window: int) -> Array:
-    """Log S_t = log(S_{t−1} + w_t) + log e_t, elementwise.
+def accumulate(log_sum: Array, log_e: Array, window: int, needed: float = math.inf) -> Array:
+    """Log S_t = log(S_{t−1} + w_t) + log e_t, elementwise, at most a little above what is needed.
+
+    What is above that would only keep an alert standing when its cause is over; less evidence raises no false alarm.
 
     Args:
         log_sum: log S_{t−1}, −∞ at first.
         log_e: log e-value of the window, of the same shape.
         window: t, from 1.
+        needed: log S at which an alert is raised.
 
     >>> accumulate(np.array(-np.inf), np.array(0.0), 1).round(2)
     np.float64(-4.63)
     """
-    return np.logaddexp(log_sum, math.log(start_weight(window))) + log_e
+    return np.minimum(np.logaddexp(log_sum, math.log(start_weight(window))) + log_e, needed + _HEADROOM)
 
 
 def rate_evidence(hits: float, tried: float, rate: float, most_samples: float, most: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -118,11 +119,11 @@ class PairState:
             head=self.head.widened(rows, C),
         )
 
-    def accumulated(self, rows: Sequence[int], log_e: Array, warm_up: int) -> PairState:
+    def accumulated(self, rows: Sequence[int], log_e: Array, warm_up: int, needed: float = math.inf) -> PairState:
         """One window on, with its evidence for some rows; none counts during the ``warm_up``."""
         windows, log_sum, there = self.windows + 1, self.log_sum.copy(), np.ix_(rows, rows)
         if windows > warm_up:
-            log_sum[there] = accumulate(log_sum[there], log_e, windows)
+            log_sum[there] = accumulate(log_sum[there], log_e, windows, needed)
         return replace(self, windows=windows, log_sum=log_sum)
 
 

@@ -27,6 +27,7 @@ class Rule(ABC, Generic[S]):
         name: names the rule in alerts, tags and saved states; without it the class does.
         explained_by: rules whose standing alert already says what this one would.
         tells_new_classes: whether classes that join a standing alert are told, too.
+        tells_end: whether it is told when the alert is over: not where it is about something that happened once.
         state_type: dataclass of the state; ``None`` for plain values, where tuples come back as lists.
 
     >>> class TooFew(Rule[int]):
@@ -46,6 +47,7 @@ class Rule(ABC, Generic[S]):
     name: str
     explained_by: tuple[str, ...] = ()
     tells_new_classes: bool = False
+    tells_end: bool = True
     state_type: type[Any] | None = None
 
     @abstractmethod

@@ -25,6 +25,8 @@ class Scatter:
         total: mean squared distance of the samples from their mean, whatever their labels.
         moved: (K,) distance of each mean from that of the window before; NaN where there is none.
         dead_units: share of the dimensions that are the same for all samples; NaN with fewer than two.
+        variance: (K,) mean squared distance of the samples of each class from their mean.
+        size: (K,) length of each class mean.
 
     >>> from le_callback import SeparationMonitor
     >>> monitor = SeparationMonitor(num_classes=2)
@@ -40,6 +42,8 @@ class Scatter:
     total: float
     moved: Array
     dead_units: float
+    variance: Array
+    size: Array
 
 
 def total_scatter(statistics: ClassStatistics) -> tuple[float, float, float]:
@@ -82,7 +86,9 @@ def _of_window(window: SourceWindow) -> Scatter:
         moved = torch.linalg.vector_norm(means - window.previous, dim=1)
     else:
         moved = torch.full((len(means),), torch.nan)
-    return Scatter(window.classes, between, radius, total, on_host(moved), dead_units(window.features))
+    variance, size = on_host(window.compared.variance), on_host(means.double().norm(dim=1))
+    dead = dead_units(window.features)
+    return Scatter(window.classes, between, radius, total, on_host(moved), dead, variance, size)
 
 
 MEASURE = Measure(

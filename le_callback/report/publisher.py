@@ -129,7 +129,7 @@ class Publisher:
     def verdict(self, trainer: Trainer, record: WindowRecord) -> None:
         """Give the verdict as text."""
         if record.regime is not None:
-            text = f"**{record.regime.name}**: {record.regime.reason}"
+            text = f"**{record.regime.name}**: {record.regime.reason}.\n\nTheorem: {record.regime.theorem}"
             self.text(trainer, "separation/regime", text, record.step)
 
     def heatmaps(self, trainer: Trainer, record: WindowRecord, class_names: Sequence[str]) -> None:

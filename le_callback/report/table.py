@@ -86,7 +86,8 @@ def summary_table(
     lines += _response_rows(record)
     lines += _geometry_rows(record, class_names)
     if record.regime is not None:
-        lines.append(f"Verdict: {record.regime.name}. {_sentence(record.regime.reason)}")
+        lines.append(f"Verdict: {record.regime.name}. {_sentence(record.regime.reason)}.")
+        lines.append(f"Theorem: {record.regime.theorem}")
     if forecast:
         lines.append(f"Forecast {forecast}")
     if len(alerts) > _MOST_ALERTS:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Trainer
+from lightning_utilities.core.rank_zero import rank_zero_info
 
-from le_callback.alerts.alert import Alert, describe
-from le_callback.alerts.book import AlertBook
+from le_callback.alerts.alert import Alert, describe, named
+from le_callback.alerts.book import AlertBook, Ended
 from le_callback.alerts.defaults import default_rules
-from le_callback.alerts.rule import rule_name
 from le_callback.errors import require
 from le_callback.notices import Notices, warn
 from le_callback.records import WindowRecord
@@ -77,13 +77,22 @@ class Alarm:
         with self._notices.surviving("an alert rule gave something else than an alert"):
             new = self.book.add(record)
         for name, error in self.book.failures.items():
-            self._notices.tell(f"the alert rule {name} failed and is left out", error)
+            self._notices.tell(f"the alert rule {name} failed; it is asked again in every window", error)
         self.raised += new
         return new
 
     def standing(self) -> dict[str, bool]:
         """Whether the alert of each rule stands."""
-        return {rule_name(rule): rule_name(rule) in self.book.standing for rule in self.book.rules}
+        return {name: name in self.book.standing for name in self.book.names}
+
+    def tell_ended(self, trainer: Trainer, class_names: Sequence[str]) -> None:
+        """Tell what is over: in the log and to the loggers, once, and without any other action."""
+        for ended in self.book.ended:
+            text = ended_in_words(ended, class_names)
+            rank_zero_info(f"LECallback: {text}")
+            if trainer.is_global_zero:
+                with self._notices.surviving("the end of an alert could not be written to a logger"):
+                    self._publisher.text(trainer, "alerts", text, ended.step)
 
     def act(self, trainer: Trainer, alerts: Sequence[Alert], class_names: Sequence[str]) -> None:
         """Tell, save and notify; stops or raises at last. An action that fails is told once.
@@ -122,6 +131,13 @@ class Alarm:
         """Continue where ``state_dict`` was taken: an alert that stood is not raised again."""
         if state:
             self.book.load_state_dict(state)
+
+
+def ended_in_words(ended: Ended, class_names: Sequence[str]) -> str:
+    """What is over, with its classes by name."""
+    where = named(ended.classes, class_names)
+    about = f" ({where})" if where else ""
+    return f"{ended.rule} at step {ended.since:,}{about} is over at step {ended.step:,}."
 
 
 def _send_nothing(title: str, text: str) -> None:

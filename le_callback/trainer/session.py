@@ -307,6 +307,8 @@ class Session(Idle):
         if due_for_figures(measured.windows):
             self._draw(trainer)
         alerts = self._processes.of_first(alerts)
+        if isinstance(measured, Measurement):
+            measured.alarm.tell_ended(trainer, measured.class_names)
         if alerts and isinstance(measured, Measurement):
             measured.alarm.act(trainer, alerts, measured.class_names)
 

@@ -9,7 +9,7 @@ from windows import with_measure
 
 from le_callback import SeparationMonitor
 from le_callback.alerts import ClassVanished
-from le_callback.alerts.attendance import Attendance, windows_still
+from le_callback.alerts.attendance import Attendance, Bursts
 
 
 def test_counts_are_those_of_a_plain_loop():
@@ -17,7 +17,7 @@ def test_counts_are_those_of_a_plain_loop():
     windows = rng.poisson(0.7, (60, 3)).astype(float)
     state = Attendance.empty(3)
     for counts in windows:
-        state = state.add(counts, state.still)
+        state = state.add(counts)
     for k in range(3):
         gap, longest, own = 0.0, 0.0, windows[:, k]
         for counts in windows:
@@ -74,47 +74,80 @@ def test_empty_windows_leave_the_state_alone():
     assert asked([(10, 10)] * 6 + [(0, 0), (46, 0)]) is not None
 
 
-def moved(record, by, tried=(20, 20), radius=1.0):
-    record = with_measure(record, "nearest_mean", classes=(1, 3), tried=np.array(tried, dtype=float))
-    return with_measure(record, "scatter", classes=(1, 3), moved=np.array(by), radius=radius)
+def test_a_gap_that_was_told_is_no_usual_gap():
+    """After a long loss that was told, the next one of that length is told, too."""
+    rule, state, told = ClassVanished(), None, []
+    record = SeparationMonitor(num_classes=2).close(50)
+    for counts in [(10, 10)] * 6 + [(10, 0)] * 20 + [(10, 10)] * 6 + [(10, 0)] * 20:
+        state, alert = rule(replace(record, class_samples=tuple(map(float, counts))), state)
+        told.append(alert is not None)
+    assert any(told[6:26])
+    assert not any(told[26:32])
+    assert any(told[32:])
 
 
-@pytest.fixture(scope="module")
-def record():
-    stream = Stream()
-    stream.window()
-    return stream.window()
+def turns(order, rounds, size=100.0, windows=3):
+    """Windows in which only some classes come, in turns."""
+    for _ in range(rounds):
+        for classes in order:
+            for _ in range(windows):
+                counts = np.zeros(6)
+                counts[list(classes)] = size / len(classes)
+                yield tuple(counts)
 
 
-@pytest.mark.parametrize(
-    ("by", "tried", "radius", "still"),
-    [
-        ((0.9e-6, 0.1), (20, 20), 1.0, 3),
-        ((1.1e-6, 0.1), (20, 20), 1.0, 0),
-        ((1.1e-6, 0.1), (20, 20), 2.0, 3),  # a length: compared with the radius
-        ((0.0, 1.1e-3), (20, 20), 1.0, 3),
-        ((0.0, 0.9e-3), (20, 20), 1.0, 0),  # nothing moves
-        ((0.0, 0.1), (2, 20), 1.0, 3),
-        ((0.0, 0.1), (1, 20), 1.0, 0),
-        ((0.0, np.nan), (20, 20), 1.0, 0),
-        ((np.nan, np.nan), (20, 20), 1.0, 0),
-        ((0.0, 0.1), (20, 20), 0.0, 0),
-    ],
-)
-def test_a_mean_is_still_while_another_moves(record, by, tried, radius, still):
-    after = windows_still(moved(record, by, tried, radius), np.array([5.0, 2, 5, 5, 5]))
-    np.testing.assert_array_equal(after, [0, still, 0, 0, 0])
+@pytest.mark.parametrize("order", [[(k,) for k in range(6)], [(0, 1), (2, 3), (4, 5)], [(0, 1, 2), (3, 4, 5)]])
+def test_data_in_turns_are_no_loss_in_the_first_epoch_neither(order):
+    rule, state = ClassVanished(), None
+    record = SeparationMonitor(num_classes=6).close(50)
+    for counts in turns(order, 6):
+        state, alert = rule(replace(record, class_samples=counts), state)
+        assert alert is None
 
 
-def test_three_still_windows_are_told_unless_all_are_still(record):
-    rule, state, told = ClassVanished(warm_up=0), None, []
-    for _ in range(4):
-        state, alert = rule(moved(record, (0.0, 0.1)), state)
-        told.append(alert and alert.classes)
-    assert told == [None, None, (1,), (1,)]
-    assert alert.cause == "The mean of class {classes} has not moved for 3 windows while others did."
-    only = replace(moved(record, (0.0, 0.1)), class_samples=(0.0, 9.0, 0.0, 0.0, 0.0))
-    assert rule(only, state)[1] is None
+def test_the_factor_of_bursts_is_that_of_a_plain_chi_square():
+    rng, K = np.random.default_rng(0), 4
+    even, uneven = Bursts.empty(K), Bursts.empty(K)
+    for _ in range(300):
+        even = even.add(rng.multinomial(100, np.full(K, 1 / K)).astype(float))
+        uneven = uneven.add(rng.multinomial(10, np.full(K, 1 / K)).astype(float) * 10)
+    assert even.factor < 1.3
+    assert 8 < uneven.factor < 12  # ten samples come as one
+
+
+def flat_windows(flat, windows=8, **kwargs):
+    """Alerts while the samples of class 4 are one point, from window 10 on."""
+    stream, rule, state, told = Stream(), ClassVanished(), None, []
+    for i in range(10 + windows):
+        state, alert = rule(stream.window(**(kwargs if i >= 10 else {}), still=4 if flat and i >= 10 else None), state)
+        told.append(alert)
+    return told
+
+
+def test_inputs_that_no_longer_vary_are_told_after_three_windows():
+    told = flat_windows(True)
+    assert told[:12] == [None] * 12
+    assert told[12].classes == (4,)
+    assert "seem to be all the same" in told[12].cause
+
+
+def test_all_classes_that_shrink_together_are_no_loss_of_one():
+    assert flat_windows(False) == [None] * 18
+    assert flat_windows(False, scale=1e-3) == [None] * 18
+
+
+def test_a_class_that_is_mapped_to_zero_varies_as_it_may():
+    """As by a ReLU layer, in a network that is right."""
+    stream, rule, state = Stream(), ClassVanished(), None
+    for i in range(20):
+        record = stream.window()
+        if i >= 10:
+            found = record.scatter["features"]
+            size, variance = found.size.copy(), found.variance.copy()
+            size[2] = variance[2] = 0.0
+            record = with_measure(record, "scatter", size=size, variance=variance)
+        state, alert = rule(record, state)
+        assert alert is None
 
 
 def test_level_is_a_share():

@@ -152,7 +152,57 @@ def test_what_is_no_rule_is_refused(rule):
 def test_two_rules_with_a_state_need_two_names():
     with pytest.raises(ValueError, match="`rules` to be of different names, but got .*another `name`"):
         AlertBook([*default_rules(), PairMerging(drop=0.3)])
-    assert len(AlertBook([*default_rules(), PairMerging(drop=0.3, name="Third")]).rules) == 7
+    assert len(AlertBook([*default_rules(), PairMerging(drop=0.3, name="Third")]).rules) == 10
+
+
+def test_functions_of_one_name_stand_apart():
+    def rules():
+        return [lambda record: alert_of(record, 1), lambda record: None, lambda record: alert_of(record, 2)]
+
+    book = AlertBook(rules())
+    assert book.names == ("<lambda>", "<lambda>_2", "<lambda>_3")
+    assert len(run(book, Stream(samples=10), 1)) == 2
+    assert set(book.standing) == {"<lambda>", "<lambda>_3"}
+
+
+def test_the_end_of_an_alert_is_told_once_with_its_beginning():
+    book, stream, ended = AlertBook(), Stream(), []
+    run(book, stream, 20)
+    (alert,) = run(book, stream, 60, mix=(1, 3))
+    for _ in range(10):
+        book.add(stream.window())
+        ended += book.ended
+    assert [(e.rule, e.classes, e.since) for e in ended] == [("PairMerging", (1, 3), alert.step)]
+    assert ended[0].step <= 80 * 50 + 6 * 50  # within six windows, after a fault of sixty
+    assert [a.classes for a in run(book, stream, 6, mix=(0, 2))] == [(0, 2)]
+
+
+def test_an_alert_of_some_classes_explains_only_those():
+    class Explained(Rule[None]):
+        name, explained_by = "Explained", ("about",)
+
+        def __init__(self, *classes):
+            self.classes = classes
+
+        def __call__(self, record, state):
+            return None, alert_of(record, *self.classes)
+
+    def about(record):
+        return alert_of(record, 1, 2)
+
+    for classes, told in (((1,), 1), ((1, 2), 1), ((1, 3), 2), ((), 2)):
+        assert len(run(AlertBook([about, Explained(*classes)]), Stream(samples=10), 1)) == told
+
+
+def test_states_stay_as_large_as_they_are():
+    """Of 200 windows with faults that come and go, and of the 100 before."""
+    stream, book, sizes = Stream(samples=40), AlertBook(), []
+    for i in range(200):
+        book.add(stream.window(corrupt=0.7 * (i % 40 > 30)))
+        file = io.BytesIO()
+        torch.save(book.state_dict(), file)
+        sizes.append(file.tell())
+    assert max(sizes[100:]) <= 1.02 * max(sizes[:100])
 
 
 def test_rearm_is_at_least_one_window():
@@ -168,10 +218,13 @@ def test_states_of_another_layout_or_rule_are_left_out():
     saved["states"]["PairMerging"]["features"] = [torch.zeros(5, 5, dtype=torch.float64)] * 3
     del saved["states"]["FeatureCollapse"]["traces"]
     saved["states"]["Gone"] = {"count": 1}
-    saved["standing"] = {"Gone": [[1], 0], "NonFinite": [[], 2]}
+    saved["standing"] = {"Gone": [[1], 0, 50], "NonFinite": [[], 2, 50]}
     resumed = AlertBook()
     resumed.load_state_dict(saved)
-    assert set(resumed.state_dict()["states"]) == {"NonFinite", "ClassVanished", "SeparabilityLost", "ElasticityLost"}
+    assert set(resumed.state_dict()["states"]) == {
+        "NonFinite", "LoaderStuck", "ClassVanished", "LabelsChanged", "SeparabilityLost", "ElasticityLost",
+        "ScaleChanged",
+    }  # fmt: skip
     assert set(resumed.standing) == {"NonFinite"}
     assert run(resumed, stream, 10) == []
 
@@ -184,6 +237,6 @@ def test_every_state_survives_saving_to_the_last_digit():
     file.seek(0)
     resumed = AlertBook()
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    assert len(book._states) == 6
+    assert len(book._states) == 9
     with np.printoptions(floatmode="unique"):
         assert repr(resumed._states) == repr(book._states)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from le_callback import SeparationMonitor
-from le_callback.alerts import PairMerging
+from le_callback.alerts import PairMerging, describe
 from le_callback.alerts.evidence import start_weight
 from le_callback.alerts.pairs import PairState, PairTrack
-from le_callback.alerts.saving import from_plain, to_plain
+from le_callback.alerts.rules.pair_merging import Now
 from le_callback.measures import Discriminability, HeadMargin, NearestMean
+from le_callback.saving import from_plain, to_plain
 
 
 def full(value, K=2):
@@ -62,13 +63,14 @@ def test_evidence_counts_after_the_warm_up_and_for_its_classes():
     assert state.windows == 2
 
 
-def merging(log_sums, K=4, best=6.7, recent=0.1, **settings):
+def merging(log_sums, K=4, best=6.7, recent=0.1, now=1.0, **settings):
     """The alert of given evidence on pairs of K classes."""
-    state = PairState.empty(K)
+    state, window = PairState.empty(K), Now(np.full((K, K), 0.0), np.full((K, K), recent))
     for pair, log_sum in log_sums.items():
         state.log_sum[pair] = state.log_sum[pair[::-1]] = log_sum
-        state.features.best[pair], state.features.recent[pair] = best, recent
-    return PairMerging(**settings)._alert(50, state)
+        state.features.best[pair] = best
+        window.log_e[pair] = window.log_e[pair[::-1]] = now
+    return PairMerging(**settings)._alert(50, state, window)
 
 
 @pytest.mark.parametrize("level", [1e-3, 1e-2])
@@ -78,8 +80,23 @@ def test_evidence_must_reach_the_level_for_all_six_pairs(level, above, told):
     assert (alert is not None) is told
     if told:
         assert alert.classes == (1, 3)
-        assert alert.cause == "Classes {classes} draw together: discriminability 0.1, it was 6.7."
+        assert alert.cause == "Classes draw together: {class 0} and {class 1} (discriminability 0.1, it was 6.7)."
+        assert describe(alert, list("abcd")).startswith(
+            "PairMerging at step 50 (b, d): Classes draw together: b and d ("
+        )
         assert (alert.value, alert.threshold, alert.level) == (0.1, 1.5, level)
+
+
+def test_all_merging_pairs_are_in_one_message_the_clearest_first():
+    alert = merging({(0, 1): 15.0, (2, 5): 20.0, (1, 4): 16.0}, K=6)
+    assert alert.classes == (2, 5, 1, 4, 0)
+    said = describe(alert, list("abcdef"))
+    assert "c and f (discriminability 0.1, it was 6.7), b and e (" in said
+    assert "a and b (" in said
+
+
+def test_a_pair_that_is_apart_in_this_window_is_not_told():
+    assert merging({(0, 1): 20.0}, now=-3.0) is None
 
 
 def test_threshold_is_half_of_the_best_for_a_pair_that_was_never_far_apart():
@@ -90,8 +107,9 @@ def test_threshold_is_half_of_the_best_for_a_pair_that_was_never_far_apart():
 def test_many_pairs_at_once_are_no_matter_of_a_pair(falling, told):
     """Of 15 pairs of 6 classes a quarter is 3.75."""
     pairs = [(0, 1), (0, 2), (0, 3), (0, 4)][:falling]
-    alert = merging({(4, 5): -0.1} | dict.fromkeys(pairs, 20.0), K=6)
+    alert = merging(dict.fromkeys(pairs, 20.0), K=6)
     assert (alert is not None) is told
+    assert merging({(4, 5): -0.1} | dict.fromkeys(pairs, 20.0), K=6, now=0.9) is None or told
 
 
 def test_two_classes_are_no_matter_of_a_pair():

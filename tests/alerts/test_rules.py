@@ -12,8 +12,11 @@ from le_callback.alerts import (
     ClassVanished,
     ElasticityLost,
     FeatureCollapse,
+    LabelsChanged,
+    LoaderStuck,
     NonFinite,
     PairMerging,
+    ScaleChanged,
     SeparabilityLost,
     default_rules,
 )
@@ -99,18 +102,24 @@ def test_sorted_classes_are_no_vanished_classes():
         counts = np.zeros(4)
         counts[window // 5 % 4] = 100
         state, alert = rule(replace(record, class_samples=tuple(counts), step=window), state)
-        assert window < 20 or alert is None  # a full turn has to be seen
+        assert alert is None, window  # in the first turn neither
 
 
 def test_never_leaving_chance_is_told():
-    book = AlertBook([SeparabilityLost(leave_chance_by=60)])
-    alerts = run(book, Stream(samples=200), 70, corrupt=0.8)
-    assert [a.rule for a in alerts] == ["SeparabilityLost"]
-    assert alerts[0].step == 50 * 61  # the first window has no means to compare with
-    assert run(AlertBook([SeparabilityLost(leave_chance_by=60)]), Stream(samples=200), 70) == []
+    """By optimizer steps, once there were enough samples of each class."""
+    early = SeparabilityLost(leave_chance_by=1000, leave_chance_samples=100)
+    (alert,) = run(AlertBook([early]), Stream(samples=200), 70, corrupt=0.8)
+    assert (alert.rule, alert.step, alert.threshold) == ("SeparabilityLost", 1000, 0.2)
+    late = SeparabilityLost(leave_chance_by=1000, leave_chance_samples=2000)
+    (alert,) = run(AlertBook([late]), Stream(samples=200), 70, corrupt=0.8)
+    assert alert.step == 50 * 51  # 50 windows of 200 samples of five classes; the first has no means to compare with
+    assert run(AlertBook([early]), Stream(samples=200), 70) == []
+    # 24 % of five classes is little, but no chance
+    assert run(AlertBook([early]), Stream(samples=800), 70, corrupt=0.74) == []
 
 
 def test_defaults_have_all_rules():
     assert [type(r) for r in default_rules()] == [
-        NonFinite, ClassVanished, FeatureCollapse, PairMerging, SeparabilityLost, ElasticityLost,
+        NonFinite, LoaderStuck, ClassVanished, LabelsChanged, FeatureCollapse, PairMerging, SeparabilityLost,
+        ElasticityLost, ScaleChanged,
     ]  # fmt: skip

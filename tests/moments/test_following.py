@@ -12,13 +12,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from trainings import trainer
 
 from le_callback import LECallback, SeparationMonitor
-from le_callback.alerts.saving import to_plain
 from le_callback.measures import etf_angles
 from le_callback.moments import following
 from le_callback.moments.following import Following, followed_classes, limits
 from le_callback.moments.statistics import class_statistics
 from le_callback.moments.sums import empty_moments, update_moments
 from le_callback.monitor import MonitorSettings
+from le_callback.saving import to_plain
 
 K, P, N = 11, 4, 400
 EVERY = 3

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from distinct import coefficients, distinct_record
@@ -93,7 +94,10 @@ EXPECTED = {
     "separation/tail_local_low": 0.72,
     "separation/tail_local_high": 0.93,
     "separation/t_gamma": 81.0,
-    "separation/converged": 1.0,
+    "separation/separated": 1.0,
+    "separation/rate": 83.0,
+    "separation/rate_low": 82.75,
+    "separation/rate_high": 83.5,
     "alerts/active": 2.0,
     "alerts/PairMerging": 1.0,
     "alerts/NonFinite": 0.0,
@@ -113,7 +117,7 @@ def test_there_are_no_other_tags():
 def test_rates_name_a_unit_of_time_that_is_not_the_step():
     found = scalars(distinct_record(time_unit="learning rate"))
     renamed = {
-        re.sub(r"/(alpha|beta|gamma)(?=$|_low|_high)", r"/\1_per_learning_rate", tag)
+        re.sub(r"/(alpha|beta|gamma|rate)(?=$|_low|_high)", r"/\1_per_learning_rate", tag)
         if "measured" not in tag and "tail" not in tag
         else tag: value
         for tag, value in EXPECTED.items()
@@ -129,9 +133,9 @@ def test_what_is_missing_is_nan_and_no_tag_less():
     missing -= {"collapse/predicted", "collapse/predicted_growth"}
     assert {tag for tag, value in empty.items() if math.isnan(value)} == missing
     assert scalars(distinct_record(alerts={})).keys() == {t for t in EXPECTED if not t.startswith("alerts/")}
-    assert scalars(distinct_record())["separation/converged"] == 1
-    regime = distinct_record().regime.__class__("separating", "", 1.0, distinct_record().regime.index)
-    assert scalars(distinct_record(regime=regime))["separation/converged"] == 0
+    assert scalars(distinct_record())["separation/separated"] == 1
+    regime = replace(distinct_record().regime, name="separating")
+    assert scalars(distinct_record(regime=regime))["separation/separated"] == 0
 
 
 @pytest.mark.parametrize("probe", [False, True])

@@ -17,7 +17,7 @@ from torch import nn
 from trainings import CLASSES, Classifier, MemoryLogger, loader, trainer
 
 from le_callback import DiagnosticWarning, LECallback
-from le_callback.alerts import Alert, NonFinite, describe
+from le_callback.alerts import Alert, NonFinite, default_rules, describe
 from le_callback.trainer.alarm import SeparabilityError, SeparabilityWarning
 
 
@@ -83,7 +83,7 @@ def test_a_healthy_training_raises_nothing():
         callback, run = fit(Classifier(), epochs=60)
     assert alerts_in(caught) == []
     assert callback._session.measurement.alarm.raised == []
-    rules = {"NonFinite", "ClassVanished", "FeatureCollapse", "PairMerging", "SeparabilityLost", "ElasticityLost"}
+    rules = {rule.name for rule in default_rules()}
     standing = {k.removeprefix("alerts/"): float(v) for k, v in run.callback_metrics.items() if k.startswith("alerts/")}
     assert standing == dict.fromkeys(rules | {"active"}, 0.0)
 

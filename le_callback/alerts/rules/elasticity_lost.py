@@ -9,7 +9,6 @@ from le_callback.alerts.accuracy import NEAREST_MEAN, AccuracyState, counts
 from le_callback.alerts.alert import Alert
 from le_callback.alerts.rule import Rule, require_share
 from le_callback.records import WindowRecord
-from le_callback.regime import is_converged
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class ElasticityLost(Rule[ElasticityState]):
     patience: int = 3
     warm_up: int = 5
     name: str = "ElasticityLost"
-    explained_by: tuple[str, ...] = ("NonFinite", "FeatureCollapse", "PairMerging", "SeparabilityLost")
+    explained_by: tuple[str, ...] = ("NonFinite", "LabelsChanged", "FeatureCollapse", "PairMerging", "SeparabilityLost")
     state_type = ElasticityState
 
     def __post_init__(self) -> None:
@@ -70,15 +69,15 @@ class ElasticityLost(Rule[ElasticityState]):
         if not found:
             return state, None
         before = state or ElasticityState()
-        accuracy, _ = before.accuracy.add(found, self.keep, self.warm_up)
+        accuracy, _ = before.accuracy.add(found, self.keep, self.warm_up, -math.log(self.level))
         highest = _upper_bound(record)
         after = ElasticityState(accuracy, before.negative + 1 if highest < 0 else 0)
-        confirmed = accuracy.log_sum >= -math.log(self.level)
-        if not confirmed or after.negative < self.patience or is_converged(record):
+        confirmed = accuracy.falling and accuracy.log_sum >= -math.log(self.level)
+        if not confirmed or after.negative < self.patience or _is_separated(record):
             return after, None
         cause = (
             f"Local elasticity γ is below zero (upper bound {highest:.2g} per {record.time_unit}) and accuracy falls"
-            f" with it, to {found[NEAREST_MEAN].rate:.0%}: the classes draw together."
+            f" with it, to {found[NEAREST_MEAN].rate:.1%}: the classes draw together."
         )
         advice = "Check labels and the learning rate; a gap that shrinks for long ends in classes that cannot be told."
         classes = accuracy.fallen_classes()
@@ -89,3 +88,7 @@ def _upper_bound(record: WindowRecord) -> float:
     """Highest upper bound of γ by any model; NaN where none is known."""
     known = [c.gamma.high for c in record.coefficients.values() if math.isfinite(c.gamma.high)]
     return max(known, default=math.nan)
+
+
+def _is_separated(record: WindowRecord) -> bool:
+    return record.regime is not None and record.regime.name == "separated"

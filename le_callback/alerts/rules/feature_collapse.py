@@ -9,6 +9,7 @@ import numpy as np
 
 from le_callback.alerts.alert import Alert
 from le_callback.alerts.evidence import accumulate, shift_evidence
+from le_callback.alerts.margins import Margins
 from le_callback.alerts.rule import Rule, require_share
 from le_callback.errors import require
 from le_callback.measures import HeadMargin, Scatter, Spread
@@ -18,8 +19,8 @@ from le_callback.values import Array
 _QUANTITIES = ("scatter of the features", "effective rank of the features", "live units")
 _SCATTER, _RANK = 0, 1
 _UNJUDGED = 0.5  # standard errors above the floor: speaks neither for nor against
+_WELL, _RECOVERED = 4.0, 0.95  # standard errors where this share of the best accuracy is back: it is over
 _LEAST_RANK = 3.0  # a smaller rank has nowhere to fall
-_KEPT_MARGINS = 10  # windows
 
 
 @dataclass(frozen=True)
@@ -47,34 +48,6 @@ class Trace:
         if self.past:
             jitter = 0.9 * jitter + 0.1 * min(abs(now - self.past[-1]), 1.0)
         return Trace((*self.past, now)[-memory:], jitter)
-
-
-@dataclass(frozen=True)
-class Margins:
-    """Whether labels begin to contradict the head.
-
-    Attributes:
-        recent: mean and low quantile of its margins in each of the last windows.
-        agreeing: windows since labels contradicted it.
-
-    >>> from le_callback import SeparationMonitor
-    >>> Margins().add(SeparationMonitor(num_classes=2).close(1).head).agreeing
-    1001
-    """
-
-    recent: tuple[tuple[float, float], ...] = ()
-    agreeing: int = 1000
-
-    def add(self, head: HeadMargin | None) -> Margins:
-        """Take in a window: some samples are newly and confidently wrong if its low quantile falls far below zero."""
-        if head is None:
-            return Margins(self.recent, self.agreeing + 1)
-        usual = sum(mean for mean, _ in self.recent) / max(len(self.recent), 1)
-        lowest = min((low for _, low in self.recent), default=-math.inf)
-        wrong = head.margin_low < -0.2 * usual and head.margin_low < lowest - 0.2 * usual and usual > 0
-        return Margins(
-            (*self.recent, (head.margin, head.margin_low))[-_KEPT_MARGINS:], 0 if wrong else self.agreeing + 1
-        )
 
 
 def _no_evidence() -> Array:
@@ -156,8 +129,7 @@ class FeatureCollapse(Rule[CollapseState]):
         now = _log_quantities(scatter, spread)
         after = self._next(before, now, nearest.accuracy, record.head)
         worst = int(after.log_sum.argmax())
-        many = math.log(len(_QUANTITIES) / self.level)
-        if after.log_sum[worst] < many or after.margins.agreeing <= self.memory:
+        if after.log_sum[worst] < self._needed or after.margins.agreeing <= self.memory:
             return after, None
         return after, self._alert(record.step, worst, now[worst], after, scatter.dead_units)
 
@@ -167,20 +139,32 @@ class FeatureCollapse(Rule[CollapseState]):
         windows, log_sum = before.windows + 1, before.log_sum
         if windows > self.warm_up:
             z = self._above_floors(before, now, accuracy)
-            log_sum = accumulate(log_sum, shift_evidence(z, most=8.0), windows)
-        traces = tuple(trace.add(x, self.memory) for trace, x in zip(before.traces, now, strict=True))
-        best = max(accuracy, 0.98 * before.accuracy)
+            log_sum = accumulate(log_sum, shift_evidence(z, most=8.0), windows, self._needed)
+        # while it is down, what it was is not forgotten
+        traces = tuple(
+            trace if fallen else trace.add(x, self.memory)
+            for trace, x, fallen in zip(before.traces, now, log_sum >= self._needed, strict=True)
+        )
+        best = max(accuracy, before.accuracy if (log_sum >= self._needed).any() else 0.98 * before.accuracy)
         return CollapseState(windows, log_sum, best, traces, before.margins.add(head))
 
     def _above_floors(self, before: CollapseState, now: tuple[float, ...], accuracy: float) -> Array:
         """Standard errors (3,) of the quantities above what counts as collapsed."""
         lost = accuracy < 0.75 * before.accuracy
         spread_out = max(before.traces[_RANK].past, default=0.0) >= math.log(_LEAST_RANK)
+        windows_down = bool((before.log_sum >= self._needed).any())
         z = []
         for i, (trace, x, drop) in enumerate(zip(before.traces, now, self._drops(), strict=True)):
             judged = (i == _SCATTER or lost) and (i != _RANK or spread_out)
-            z.append(trace.above_floor(x, math.log(drop)) if judged else _UNJUDGED)
+            if windows_down and accuracy >= _RECOVERED * before.accuracy:
+                z.append(_WELL)
+            else:
+                z.append(trace.above_floor(x, math.log(drop)) if judged else _UNJUDGED)
         return np.array(z)
+
+    @property
+    def _needed(self) -> float:
+        return math.log(len(_QUANTITIES) / self.level)
 
     def _drops(self) -> tuple[float, float, float]:
         return self.scatter_drop, self.rank_drop, self.live_drop

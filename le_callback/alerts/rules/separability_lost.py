@@ -3,25 +3,73 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from le_callback.alerts.accuracy import NEAREST_MEAN, AccuracyState, counts
+from le_callback.alerts.accuracy import NEAREST_MEAN, AccuracyState, Counts, counts
 from le_callback.alerts.alert import Alert
 from le_callback.alerts.rule import Rule, require_share
 from le_callback.records import WindowRecord
-
-_LEFT_CHANCE = 0.05  # above chance
+from le_callback.verdict.chance import ABOVE, Tally, above_chance
 
 
 @dataclass(frozen=True)
-class SeparabilityLost(Rule[AccuracyState]):
+class Departure:
+    """Whether classes were ever told apart better than by a guess.
+
+    Attributes:
+        left: whether they were.
+        totals: all samples so far, by measure, until then.
+
+    >>> import numpy as np
+    >>> Departure().add({"head": Counts(np.array([9.0, 9.0]), np.array([9.0, 9.0]))}).left
+    True
+    """
+
+    left: bool = False
+    totals: Mapping[str, Counts] = field(default_factory=dict)
+
+    def add(self, found: Mapping[str, Counts]) -> Departure:
+        """Take in a window: its samples by themselves, and all so far."""
+        if self.left:
+            return self
+        totals = {}
+        for measure, window in found.items():
+            old = self.totals.get(measure)
+            totals[measure] = window if old is None else Counts(old.tried + window.tried, old.hits + window.hits)
+        apart = any(above_chance(Tally(*c)) > ABOVE for c in (*found.values(), *totals.values()))
+        return Departure(True) if apart else replace(self, totals=totals)
+
+
+@dataclass(frozen=True)
+class LossState:
+    """What ``SeparabilityLost`` remembers.
+
+    Attributes:
+        accuracy: of both measures.
+        departure: from chance.
+
+    >>> LossState().departure.left
+    False
+    """
+
+    accuracy: AccuracyState = field(default_factory=AccuracyState)
+    departure: Departure = field(default_factory=Departure)
+
+
+@dataclass(frozen=True)
+class SeparabilityLost(Rule[LossState]):
     """Both accuracies are significantly below ``keep`` of their own best above chance, or never left chance.
+
+    Chance is left when the mean accuracy over the classes, of one window or of all so far, is 3.5 standard errors above
+    1/K, which no guess exceeds whatever the class frequencies.
 
     Args:
         level: probability of an alarm in a whole run in which neither falls below that.
         keep: share of the best accuracy above chance that may not be lost.
         warm_up: windows before the first judgement.
-        leave_chance_by: window by which the accuracy must have left chance.
+        leave_chance_by: optimizer steps by which the accuracy must have left chance.
+        leave_chance_samples: samples of each class, at the mean, that must have been seen by then.
         name: in alerts, tags and saved states.
         explained_by: rules whose standing alert already says it.
 
@@ -36,37 +84,48 @@ class SeparabilityLost(Rule[AccuracyState]):
     level: float = 1e-3
     keep: float = 0.75
     warm_up: int = 5
-    leave_chance_by: int = 400
+    leave_chance_by: int = 20_000
+    leave_chance_samples: int = 1_000
     name: str = "SeparabilityLost"
-    explained_by: tuple[str, ...] = ("NonFinite", "FeatureCollapse", "PairMerging")
-    state_type = AccuracyState
+    explained_by: tuple[str, ...] = ("NonFinite", "LabelsChanged", "FeatureCollapse", "PairMerging")
+    state_type = LossState
 
     def __post_init__(self) -> None:
         require_share("level", self.level)
         require_share("keep", self.keep)
 
-    def __call__(self, record: WindowRecord, state: AccuracyState | None) -> tuple[AccuracyState | None, Alert | None]:
+    def __call__(self, record: WindowRecord, state: LossState | None) -> tuple[LossState | None, Alert | None]:
         """Evidence of this window, and the alert while it suffices."""
         found = counts(record)
         if not found:
             return state, None
-        after, floor = (state or AccuracyState()).add(found, self.keep, self.warm_up)
-        value, chance = found[NEAREST_MEAN].rate, 1 / len(found[NEAREST_MEAN].tried)
-        if after.log_sum >= -math.log(self.level):
-            return after, self._lost(record.step, after, value, floor)
-        if after.windows >= self.leave_chance_by and after.best < chance + _LEFT_CHANCE:
-            return after, self._never_left(record.step, after.windows, value, chance)
+        before, needed = state or LossState(), -math.log(self.level)
+        accuracy, floor = before.accuracy.add(found, self.keep, self.warm_up, needed)
+        after = LossState(accuracy, before.departure.add(found))
+        if accuracy.log_sum >= needed and accuracy.falling:
+            return after, self._lost(record.step, accuracy, found[NEAREST_MEAN].rate, floor)
+        if not after.departure.left and record.step >= self.leave_chance_by:
+            return after, self._never_left(record.step, after.departure)
         return after, None
 
     def _lost(self, step: int, state: AccuracyState, value: float, floor: float) -> Alert:
         cause = (
-            f"Held-out nearest-class-mean accuracy fell to {value:.0%}; below {floor:.0%} it counts as lost"
+            f"Held-out nearest-class-mean accuracy fell to {value:.1%}; below {floor:.1%} it counts as lost"
             " against its best."
         )
         advice = "Check labels and data that came in since, and the learning rate; go back to a checkpoint before."
         return Alert(self.name, step, state.fallen_classes(), cause, advice, value, floor, self.level)
 
-    def _never_left(self, step: int, windows: int, value: float, chance: float) -> Alert:
-        cause = f"After {windows} windows no class is told apart: accuracy {value:.0%}, chance is {chance:.0%}."
+    def _never_left(self, step: int, departure: Departure) -> Alert | None:
+        total = departure.totals[NEAREST_MEAN]
+        K, samples = len(total.tried), float(total.tried.sum())
+        if samples < self.leave_chance_samples * K:
+            return None
+        seen = total.tried > 0
+        value = float((total.hits[seen] / total.tried[seen]).mean())
+        cause = (
+            f"After {step:,} steps and {samples:,.0f} samples no class is told apart better than by a guess: mean"
+            f" accuracy over the classes {value:.2%}, a guess has {1 / K:.2%}."
+        )
         advice = "Check that labels belong to their inputs, then the learning rate and the initialisation."
-        return Alert(self.name, step, (), cause, advice, value, chance + _LEFT_CHANCE, self.level)
+        return Alert(self.name, step, (), cause, advice, value, 1 / K, math.nan)

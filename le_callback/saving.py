@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -34,7 +35,8 @@ def from_plain(value: Any, kind: Any = None) -> Any:
 
     Args:
         value: what ``to_plain`` returned.
-        kind: annotation of what it was: a dataclass, or a list, tuple or mapping of some; else lists and dicts stay.
+        kind: annotation of what it was: a dataclass or named tuple, or a list, tuple or mapping of some; else lists and
+            dicts stay.
 
     Raises:
         KeyError: if a field of a dataclass is missing.
@@ -45,10 +47,15 @@ def from_plain(value: Any, kind: Any = None) -> Any:
     >>> from_plain([1, 2], tuple[int, ...])
     (1, 2)
     """
+    if isinstance(kind, UnionType):  # of something and None
+        kind = next((part for part in get_args(kind) if value is not None and part is not type(None)), None)
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
         return kind(**{f.name: from_plain(value[f.name], hints[f.name]) for f in fields(kind)})
+    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        hints = get_type_hints(kind)
+        return kind(*(from_plain(v, hints[name]) for name, v in zip(kind._fields, value, strict=True)))
     if origin is tuple:
         kinds = inner[:1] * len(value) if inner[-1] is ... else inner
         return tuple(from_plain(v, k) for v, k in zip(value, kinds, strict=True))

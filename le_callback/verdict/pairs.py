@@ -1,0 +1,123 @@
+"""How far apart the pairs of classes are, window by window. C classes are followed, P = C(C − 1)/2 pairs.
+
+The discriminability D of a pair has a sampling error of √(1/n_k + 1/n_l + D²/(2(n_k + n_l − 2))) ≈ √(2/n)·√(1 + D²/8):
+y = asinh(D/√8) has the same error at every D, is near D/√8 where classes overlap and near log D where they do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from le_callback.measures import Discriminability
+from le_callback.values import NAN, Array
+from le_callback.verdict.trend import SPANS
+
+MOST_CLASSES = 128
+KEPT = SPANS[-1]  # windows
+WORST = 0.1  # share of the pairs
+_ROOT = math.sqrt(8.0)
+_LARGE = 1e3  # stands for a pair without any deviation
+
+
+def stabilised(D: Array) -> Array:
+    """Y = asinh(D/√8), of equal sampling error at every D.
+
+    >>> stabilised(np.array([0.0, 4.0])).round(2)
+    array([0.  , 1.15])
+    """
+    return np.arcsinh(np.clip(D, -_LARGE, _LARGE) / _ROOT)
+
+
+def discriminability_at(y: float) -> float:
+    """The inverse of ``stabilised``.
+
+    >>> round(discriminability_at(float(stabilised(np.array(4.0)))), 6)
+    4.0
+    """
+    return _ROOT * math.sinh(y)
+
+
+@dataclass(frozen=True)
+class PairSeries:
+    """y of all followed pairs in the last windows.
+
+    Attributes:
+        classes: (C,) that are followed.
+        times: of the windows.
+        pairs: (P,) of each window, in single precision; NaN where unknown.
+
+    >>> found = Discriminability((0, 1), np.full(2, 9.0), np.array([[np.nan, 4.0], [4.0, np.nan]]), True, ())
+    >>> PairSeries.of(2, found.classes).add(25.0, found).lowest()
+    (array([1.146...]), ((0, 1),))
+    """
+
+    classes: tuple[int, ...]
+    times: tuple[float, ...] = ()
+    pairs: tuple[Array, ...] = ()
+
+    @classmethod
+    def of(cls, num_classes: int, seen: Sequence[int]) -> PairSeries:
+        """Of all classes, if they are at most 128, else of some: evenly spaced, among those ``seen`` if very many."""
+        among = range(num_classes) if num_classes <= 8 * MOST_CLASSES else seen
+        return cls(tuple(among[:: -(-len(among) // MOST_CLASSES)]))
+
+    def add(self, time: float, found: Discriminability) -> PairSeries:
+        """With one window more; the oldest is dropped."""
+        C, position = len(self.classes), {k: i for i, k in enumerate(self.classes)}
+        here = [i for i, k in enumerate(found.classes) if k in position]
+        rows = [position[found.classes[i]] for i in here]
+        whole = np.full((C, C), NAN)
+        whole[np.ix_(rows, rows)] = stabilised(np.asarray(found.pairs, dtype=np.float64)[np.ix_(here, here)])
+        new: Array = whole[np.triu_indices(C, 1)].astype(np.float32)
+        return replace(self, times=(*self.times, time)[-KEPT:], pairs=(*self.pairs, new)[-KEPT:])
+
+    def since(self, window: int) -> PairSeries:
+        """Only the windows from this position on."""
+        return replace(self, times=self.times[window:], pairs=self.pairs[window:])
+
+    def lowest(self) -> tuple[Array, tuple[tuple[int, int], ...]]:
+        """The smallest y of each window, and the pair of which it is; NaN and an empty pair where none is known."""
+        values, names = [], []
+        first, second = np.triu_indices(len(self.classes), 1)
+        for y in self.pairs:
+            i = -1 if np.isnan(y).all() else int(np.nanargmin(y))
+            values.append(NAN if i < 0 else float(y[i]))
+            names.append((0, 0) if i < 0 else (self.classes[first[i]], self.classes[second[i]]))
+        return np.array(values), tuple(names)
+
+    def worst(self, last: int) -> tuple[Array, Array, float, tuple[int, int] | None]:
+        """The worst tenth of the pairs over the last windows: their course, about its mean.
+
+        The pairs are those of the lowest mean over all of these windows. A mean over a span and a slope within it are
+        uncorrelated, so that the choice does not bend the course. Each pair counts about its own mean: classes that
+        are missing in some windows move nothing.
+
+        Args:
+            last: number of windows.
+
+        Returns:
+            Times and values of the windows in which any of these pairs is known, their mean level, and the pair if
+            it is only one.
+        """
+        times = np.array(self.times[-last:])
+        y = np.array(self.pairs[-last:], dtype=np.float64).reshape(len(times), -1)
+        known = ~np.isnan(y)
+        seen = known.sum(0)
+        usable = seen >= max(2, math.ceil(0.5 * seen.max(initial=0)))
+        if not usable.any():
+            return times[:0], times[:0], NAN, None
+        y, known = y[:, usable], known[:, usable]
+        level = np.where(known, y, 0).sum(0) / known.sum(0)
+        chosen = level.argsort(kind="stable")[: math.ceil(WORST * len(level))]
+        y, known = np.where(known, y - level, 0)[:, chosen], known[:, chosen]
+        count = known.sum(1)
+        there = count > 0
+        first, second = np.triu_indices(len(self.classes), 1)
+        i = np.flatnonzero(usable)[chosen[0]]
+        pair = (self.classes[first[i]], self.classes[second[i]]) if len(chosen) == 1 else None
+        mean = float(level[chosen].mean())
+        return times[there], y.sum(1)[there] / count[there] + mean, mean, pair
