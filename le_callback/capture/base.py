@@ -111,24 +111,25 @@ class Capture(ABC):
     def hold(self, captured: Captured | None) -> None:  # noqa: B027
         """Take what a named head saw in a step of which the losses did not decide."""
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Capture inside, also where that is else done only in a training step."""
-        if self.lasting:
-            yield
-            return
-        self.attach()
-        try:
-            yield
-        finally:
-            self.pause()
-
     def line_up(self, captured: Captured, labels: Tensor) -> tuple[Captured, Tensor]:
         """The rows of a capture that have labels, and labels of the shape of these rows."""
         return captured, labels
 
     def offer(self, outputs: Any) -> None:  # noqa: B027
         """Take what a training step returned, where that is of interest."""
+
+
+@contextmanager
+def watching(capture: Capture) -> Iterator[None]:
+    """Capture inside, also where that is else done only in a training step."""
+    if capture.lasting:
+        yield
+        return
+    capture.attach()
+    try:
+        yield
+    finally:
+        capture.pause()
 
 
 def check_width(what: str, width: int, num_classes: int | None) -> int:

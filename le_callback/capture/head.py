@@ -262,7 +262,7 @@ class HeadCapture(Capture):
         return self.name
 
     def _pick(self, labels: Tensor) -> None:
-        wanted = self._num_classes or self._hint()
+        wanted = self._num_classes or _hint(self._module, self._slot.captured)
         # in the order of the calls; containers and wrappers finish after what they contain
         self.note_order()
         captured = {n: self._slot.captured[n] for n in self._order if n in self._slot.captured}
@@ -301,9 +301,11 @@ class HeadCapture(Capture):
         fitting = {name: m for name, m in outermost.items() if wanted and width_fits(_width(m), wanted)}
         return fitting or outermost
 
-    def _hint(self) -> int | None:
-        hint = class_count_hint(self._module)
-        return hint if any(c.logits.shape[-1] == hint for c in self._slot.captured.values()) else None
+
+def _hint(module: nn.Module, captured: Mapping[str, Captured]) -> int | None:
+    """The number of classes that the module states, if something captured has as many logits."""
+    hint = class_count_hint(module)
+    return hint if any(c.logits.shape[-1] == hint for c in captured.values()) else None
 
 
 def _find_given(module: nn.Module, head: str | nn.Module) -> tuple[str, nn.Module]:

@@ -162,7 +162,7 @@ def difference_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies
     >>> one = ClassReading(z, np.zeros(2), np.ones(2, dtype=bool), 2)
     >>> other = ClassReading(z * np.exp(0.3), np.zeros(2), one.seen, 2)
     >>> half = np.full(2, 0.5)
-    >>> round(difference_growth(one, other, Frequencies(half, half)).value, 12)
+    >>> round(difference_growth(one, other, Frequencies(half, half)).value, 4)
     0.6
     """
     share, usual = frequencies.share, frequencies.usual

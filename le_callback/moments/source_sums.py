@@ -25,7 +25,7 @@ from le_callback.moments.sums import (
 )
 
 SPREAD_ABOUT_ZERO = 1e-3  # tr Σ_k over ‖mean_k‖² from which on sums about zero lose at most 0.1 % of tr Σ_k
-SPREAD_LOST = 3e-5  # below which they have lost 2 % and more
+SPREAD_LOST = 3e-5  # below which they have lost 2 % and more: more than an estimate from the samples that are kept
 SAMPLES_ABOUT_ZERO = 256  # of each class, and
 FEWEST_ABOUT_ZERO = 2**14  # of all, before sums about zero are moved to the references
 
@@ -91,11 +91,12 @@ class SourceSums:
         return found
 
     def _restored(self, found: ClassStatistics, samples: Tensor, labels: Tensor) -> ClassStatistics:
-        lost = found.variance < SPREAD_LOST * torch.linalg.vector_norm(found.mean, dim=1).square_()
-        if not bool(lost.any()):
+        spread = found.variance / torch.linalg.vector_norm(found.mean, dim=1).square_()
+        if not bool((spread < SPREAD_ABOUT_ZERO).any()):
             return found
         own = empty_moments(found.mean.nan_to_num())
         update_moments(own, samples, labels)
+        lost = (spread < SPREAD_LOST) | ((spread < SPREAD_ABOUT_ZERO) & (own.weight == self.state.weight))
         variance = torch.where(lost & (own.weight > 1), class_statistics(own).variance, found.variance)
         noise = variance * self.state.weight_sq / self.state.weight.square()
         return found._replace(variance=variance, mean_noise=torch.where(found.seen, noise, torch.nan))

@@ -171,9 +171,11 @@ def frame_of(record: WindowRecord) -> dict[str, Any]:
     layers = {}
     for layer in _LAYERS:
         found, angles = record.discriminability.get(layer), record.etf.get(layer)
-        if found is None or angles is None or found.classes != angles.classes:
+        if found is None or angles is None:
             continue
         many = len(found.classes) > MOST_MATRIX_CLASSES
+        if not many and found.classes != angles.classes:
+            continue
         content: dict[str, Any] = {"worst": _worst(found.pairs, found.classes, _WORST_OF_MANY if many else _WORST)}
         if not many:
             content |= {

@@ -22,7 +22,7 @@ def tag_table(level: Level) -> str:
     """Markdown table of the tags of a level: those that loggers get by default, or all.
 
     >>> print(tag_table("essential").splitlines()[2][:46])
-    | `le/<model>/A` (`I_logits`) | ∫α since the r
+    | `le/<model>/A` with `_low`, `_high` (`I_logi
     """
     rows = list(_essential_rows() if level == "essential" else _rows())
     return "\n".join([*_head(level), *("| " + " | ".join(cells) + " |" for cells in rows)]) + "\n"

@@ -10,7 +10,8 @@ from typing import Any
 from le_callback.elasticity.window_coefficients import WindowCoefficients
 from le_callback.notices import SKIPPED
 from le_callback.records import WindowRecord
-from le_callback.report.tags import COEFFICIENTS, GROUPS, STEP_RESPONSE
+from le_callback.report.coefficient_tags import COEFFICIENTS, STEP_RESPONSE
+from le_callback.report.tags import GROUPS
 from le_callback.report.terminal import spelled
 from le_callback.values import Estimate, Tag
 

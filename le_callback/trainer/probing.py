@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from le_callback.capture.base import Capture
+from le_callback.capture.base import Capture, watching
 from le_callback.monitor import SeparationMonitor
 from le_callback.notices import Notices
 from le_callback.probe.probe import Passing, Probe
@@ -63,7 +63,7 @@ class Probing(NoProbing):
 
     def begin(self, trainer: Trainer, module: LightningModule, settle: Callable[[Tensor], None]) -> None:
         """Pass the first batch through the model and ``settle`` the head on its labels; what is wrong raises."""
-        with self._capture.watching():
+        with watching(self._capture):
             self._probe.prepare(module, self._capture, trainer.train_dataloader, _passing(trainer), settle)
 
     def add_batch(self, target: Tensor) -> None:
@@ -85,7 +85,7 @@ class Probing(NoProbing):
             observed = probe.observed()
             if observed is not None and processes.count > 1:
                 observed = (processes.sum(observed[0]), observed[1]) if processes.agreed else None
-            with self._capture.watching():
+            with watching(self._capture):
                 statistics = probe.read(module, self._capture, _passing(trainer))
             if observed is not None:
                 monitor.add_step(*observed, {layer: s.mean for layer, s in statistics.items()})

@@ -270,6 +270,7 @@ class Session(Idle):
         monitor = SeparationMonitor(
             classes, replace(self._arguments.monitor, matrix_classes=chosen, ignore_index=ignored)
         )
+        monitor.judge.class_names = names
         batch = {"features": features, "logits": logits}
         self._publisher.leave_out(trainer, {layer: x.shape[1] for layer, x in batch.items()}, classes)
         if not self._continuity.resume(self.state_dict(), monitor, batch):

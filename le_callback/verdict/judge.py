@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -53,14 +53,19 @@ class Line(NamedTuple):
     Attributes:
         growth: of y per unit of time.
         level: y.
-        whose: which pairs.
+        pair: the worst pair; None: the worst tenth of the pairs.
         span: time from the first to the last point.
+        now: y at the last point.
     """
 
     growth: Estimate
     level: float
-    whose: str
+    pair: tuple[int, int] | None
     span: float
+    now: float
+
+
+_NO_LINE = Line(_UNKNOWN, NAN, None, NAN, NAN)
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,9 @@ class Judge:
     Args:
         confidence: of the interval of the growth.
 
+    Attributes:
+        class_names: by which classes are called, if they are known.
+
     >>> from le_callback import SeparationMonitor
     >>> Judge().add(SeparationMonitor(num_classes=2).close(1), Estimate.unknown()).name
     'cannot tell'
@@ -106,6 +114,7 @@ class Judge:
 
     def __init__(self, confidence: float = 0.95) -> None:
         self.confidence = confidence
+        self.class_names: Sequence[str] = ()
         self.state = JudgeState()
 
     def add(self, record: WindowRecord, index: Estimate) -> Regime:
@@ -136,12 +145,12 @@ class Judge:
             return Found("at chance", self._at_chance())
         if state.jump is not None:
             return Found(_said(state.jump), self._jumped(state.jump))
-        growth, level, whose, span = self._growth()
+        growth, level, pair, span, now = self._growth()
         if self._separated(record, growth):
             return Found("separated", self._accuracies("the classes are separated"), growth, level)
         if math.isnan(growth.value):
             return Found("cannot tell", f"fewer than {LEAST} windows in which pairs of classes can be compared")
-        said = f"the discriminability of {whose}, now {discriminability_at(level):.2g},"
+        said = f"the discriminability of {self._whose(pair)}, now {discriminability_at(now):.2g},"
         said = f"{said} {growth_in_words(growth, level, record.time_unit)}"
         if growth.low > 0:
             return Found("separating", said, growth, level)
@@ -157,12 +166,18 @@ class Judge:
         lines = [_line(series, self.confidence) for series in self.state.series.values()]
         known = [line for line in lines if not math.isnan(line.growth.value)]
         if not known:
-            return Line(_UNKNOWN, NAN, "", NAN)
+            return _NO_LINE
         growing = max(known, key=lambda line: line.growth.low)
         if growing.growth.low > 0:
             return growing
         resting = [line for line in known if line.growth.high >= 0]
         return min(resting or known, key=lambda line: line.growth.high - line.growth.low)
+
+    def _whose(self, pair: tuple[int, int] | None) -> str:
+        if pair is None:
+            return "the worst tenth of the pairs"
+        names = [self.class_names[k] if k < len(self.class_names) else k for k in pair]
+        return f"the worst pair ({names[0]} / {names[1]})"
 
     def _separated(self, record: WindowRecord, growth: Estimate) -> bool:
         head, nearest = STILL_SEPARATED if self.state.name == "separated" else SEPARATED
@@ -244,13 +259,15 @@ def _line(series: PairSeries, confidence: float) -> Line:
     times, values, _, _ = series.worst(len(series.times))
     growth, points = longest_line(times, values, confidence)
     if not points:
-        return Line(_UNKNOWN, NAN, "", NAN)
+        return _NO_LINE
     # within the span the worst pairs are chosen anew
     first = int(np.searchsorted(np.array(series.times), times[-points]))
     times, values, level, pair = series.worst(len(series.times) - first)
     growth, points = longest_line(times, values, confidence)
-    whose = "the worst tenth of the pairs" if pair is None else f"the worst pair ({pair[0]} / {pair[1]})"
-    return Line(growth, level, whose, float(times[-1] - times[-points]) if points else NAN)
+    if not points:
+        return _NO_LINE
+    now = level + growth.value * float(times[-1] - times[-points:].mean())
+    return Line(growth, level, pair, float(times[-1] - times[-points]), now)
 
 
 def _lowest_tenth(series: PairSeries) -> Any:

@@ -107,7 +107,8 @@ def test_measures_are_those_of_the_followed_classes_alone(few):
         scale = math.sqrt((K - 1) / (len(FOLLOWED) - 1))  # the mode of all classes, from those that are seen
         assert now.amplitude_difference == pytest.approx(scale * then.amplitude_difference, rel=1e-4)
         assert found.coefficients["L_logits"].status == f"needs at least {K} dimensions"
-    assert now.gamma.value / K == pytest.approx(then.gamma.value / len(FOLLOWED), rel=1e-3)
+    # γ is the growth over the class frequencies: those of the followed classes are not quite their share of K
+    assert now.gamma.value / K == pytest.approx(then.gamma.value / len(FOLLOWED), rel=5e-3)
     assert part.classes == tuple(FOLLOWED)
 
 

@@ -40,7 +40,7 @@ def test_rows_are_what_the_records_say(tmp_path):
     tags = [tag for tag in data.head["columns"] if not math.isnan(float(run.callback_metrics[tag]))]
     assert len(tags) > 20
     for tag in tags:
-        assert data.column(tag)[-1] == pytest.approx(float(run.callback_metrics[tag]), rel=2e-4, abs=1e-30)
+        assert float(data.column(tag)[-1]) == pytest.approx(float(run.callback_metrics[tag]), rel=2e-4, abs=1e-30)
     worst = own.last_record.discriminability["logits"].worst[0]
     assert data.rows[-1]["worst"]["logits"] == pytest.approx(list(worst), rel=1e-4)
     assert data.rows[-1]["verdict"] == own.last_record.regime.name
