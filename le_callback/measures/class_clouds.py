@@ -92,7 +92,8 @@ def _of_window(window: SourceWindow) -> ClassClouds:
 
 def _gaps(window: SourceWindow) -> tuple[float, float]:
     """Of the nearest and the farthest two class means, of those whose pairs are kept, sampling noise removed."""
-    means = window.wide_means[window.paired]
+    wide = window.wide_means
+    means = wide[window.paired.to(wide.device)]
     distances = squared_distances(means)
     noise = window.compared.mean_noise[window.paired].to(distances)
     squared = distances - noise.unsqueeze(0) - noise.unsqueeze(1)

@@ -144,4 +144,4 @@ def test_means_that_are_too_many_to_leave_the_device():
             x = ((1 + 0.1 * window) * centres[y] + torch.randn(len(y), p, generator=g)).to("cuda")
             monitor.update(features=x, logits=x[:, :K], target=y.to("cuda"))
         record = monitor.close(12 * window)
-    assert math.isfinite(record.primary.A)
+    assert math.isfinite(record.primary.A.value)
