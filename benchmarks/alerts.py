@@ -10,9 +10,12 @@ then asked on the records with their default settings. Delays are in windows of 
 from __future__ import annotations
 
 import argparse
+import datetime
 import logging
 import pickle
+import shlex
 import statistics
+import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -313,7 +316,12 @@ def report(found: dict[str, list[Judged]]) -> str:
     lines += alert_verdicts.table(by_kind(kinds))
     lines += ["", "Kinds that were never looked at:", "", *alert_verdicts.table(by_kind(found["unseen"]))]
     faults = [*present, *found["lasting"], *found["ending"]]
-    lines += ["", "Trainings with faults, before and after:", "", *alert_verdicts.table(by_kind(faults))]
+    lines += [
+        "",
+        "Trainings with faults, before and after; where a verdict was right and the fault came later, it counts as wrong:",
+        "",
+        *alert_verdicts.table(by_kind(faults)),
+    ]
     return "\n".join(lines)
 
 
@@ -370,7 +378,8 @@ def main() -> None:
         done = pool.imap_unordered(partial(one, arguments.cache), jobs)
         for group, result in tqdm(done, total=len(jobs), mininterval=10):
             found[group].append(result)
-    text = report(found)
+    made = f"`python {shlex.join(sys.argv)}`, {datetime.date.today()}: {len(jobs)} trainings"
+    text = f"{made}\n\n{report(found)}"
     print(text)
     if arguments.write:
         (Path(__file__).parent / "results" / "alerts.md").write_text(f"# Alerts and verdicts\n\n{__doc__}\n{text}\n")
