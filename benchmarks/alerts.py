@@ -318,7 +318,7 @@ def report(found: dict[str, list[Judged]]) -> str:
     faults = [*present, *found["lasting"], *found["ending"]]
     lines += [
         "",
-        "Trainings with faults, before and after; where a verdict was right and the fault came later, it counts as wrong:",
+        "Trainings with faults; a verdict that was right before the fault came counts as wrong:",
         "",
         *alert_verdicts.table(by_kind(faults)),
     ]
