@@ -135,10 +135,10 @@ def draw(runs: dict[str, Run], path: Path) -> None:
         column[2].plot(step, run["duality"], color="C4", label="head against means (NC3)")
         column[2].legend(fontsize=8)
         column[2].set_ylim(0, 1.1)
-        column[3].plot(step, run["growth"], color="C3", label="−B/(K−1)")
+        column[3].plot(step, run["growth"], color="C3", label="log ratio of the L-modes")
         _shade(column[3], step, run["predicted"])
         column[3].axhline(0, color="0.8", lw=0.8)
-        column[3].set(xlabel="step", ylabel="predicted growth of the ETF")
+        column[3].set(xlabel="step", ylabel="ETF part over the rest")
         column[3].legend(fontsize=8)
         for panel in column:
             panel.grid(alpha=0.3)
@@ -170,7 +170,8 @@ def summary(name: str, run: Run) -> str:
         f"{name}: no error from step {first}; NC1 {run['nc1'][early]:.3g} there, {run['nc1'][last].mean():.3g} last;"
         f" deviation {run['deviation'][early]:.1f}° and {run['deviation'][last].mean():.1f}°;"
         f" NC4 {run['nc4'][last].mean():.4f}; NC3 {run['duality'][early]:.2f} and {run['duality'][last].mean():.2f};"
-        f" γ > 0 and B < 0 in {share:.0%} of the windows where both are known; −B/(K−1) ends at {run['growth'][-1]:.2f}"
+        f" γ > 0 and B < 0 in {share:.0%} of the windows where both are known;"
+        f" the L-modes' log ratio ends at {run['growth'][-1]:.2f}"
     )
 
 

@@ -136,26 +136,34 @@ class Prediction:
 
     Attributes:
         tends: 1 where γ > 0 and B < 0, else 0; NaN where one of them is unknown.
-        growth: −B/(K−1), the log growth of the ETF part of the means over the part that is none.
+        growth: log of the L-model's common over its difference mode: the part of the means that is an ETF over the part
+            that is none. Under the LE-ODE it grows by −B/(K−1).
 
     Source: Zhang, Wang, Su 2021, proposition on neural collapse.
 
-    >>> predict(0.1, -3.0, 4)
-    Prediction(tends=1.0, growth=1.0)
+    >>> predict(0.1, -3.0, common=2.0, difference=2.0)
+    Prediction(tends=1.0, growth=0.0)
     """
 
     tends: float
     growth: float
 
 
-def predict(gamma: float, B: float, num_classes: int) -> Prediction:
-    """The proposition of the L-model at γ and B of K classes, see ``Prediction``.
+def predict(gamma: float, B: float, common: float, difference: float) -> Prediction:
+    """The proposition of the L-model, see ``Prediction``.
 
-    >>> predict(0.1, 3.0, 4).tends
+    Args:
+        gamma: γ.
+        B: ∫β.
+        common: amplitude of the common mode; NaN where it is unknown.
+        difference: amplitude of the difference mode; NaN where it is unknown.
+
+    >>> predict(0.1, 3.0, 1.0, 1.0).tends
     0.0
     """
     known = gamma == gamma and B == B
-    return Prediction(float(gamma > 0 and B < 0) if known else NAN, -B / (num_classes - 1))
+    modes = common > 0 and difference > 0
+    return Prediction(float(gamma > 0 and B < 0) if known else NAN, math.log(common / difference) if modes else NAN)
 
 
 def orthogonality(means: Tensor, other: Tensor) -> float:

@@ -10,7 +10,9 @@ from le_callback.values import Tag
 
 def _predicted(record: WindowRecord) -> Prediction | None:
     found, K = record.coefficients.get("L_logits"), len(record.class_samples)
-    return predict(found.gamma.value, found.B.value, K) if found is not None and K >= 2 else None
+    if found is None or K < 2:
+        return None
+    return predict(found.gamma.value, found.B.value, found.amplitude_common, found.amplitude_difference)
 
 
 COEFFICIENTS = TagGroup(
@@ -166,9 +168,9 @@ PREDICTION = TagGroup(
         ),
         Tag(
             name="collapse/predicted_growth",
-            label="−B/(K−1)",
+            label="log ratio of the L-modes",
             unit="",
-            meaning="−B/(K−1) of the L-model: log growth of the ETF part of the class means over that of the rest.",
+            meaning="Log of the ETF part of the class means over the rest: in the LE-ODE it grows by −B/(K−1).",
             look_for="grows while the means come nearer to an ETF; 1 is a factor of e",
             better="higher",
             chart="collapse predicted",

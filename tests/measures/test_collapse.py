@@ -192,7 +192,7 @@ def test_duality_near_zero_keeps_its_digits():
 
 
 def test_prediction():
-    assert (predict(0.1, -9.0, 10).tends, predict(0.1, -9.0, 10).growth) == (1, 1)
-    assert [predict(g, B, 3).tends for g, B in ((-0.1, -1.0), (0.1, 1.0), (0.0, -1.0))] == [0, 0, 0]
-    assert math.isnan(predict(math.nan, -1.0, 3).tends)
-    assert math.isnan(predict(0.1, math.nan, 3).growth)
+    assert (predict(0.1, -9.0, math.e, 1.0).tends, predict(0.1, -9.0, math.e, 1.0).growth) == (1, 1)
+    assert [predict(g, B, 1.0, 1.0).tends for g, B in ((-0.1, -1.0), (0.1, 1.0), (0.0, -1.0))] == [0, 0, 0]
+    assert math.isnan(predict(math.nan, -1.0, 1.0, 1.0).tends)
+    assert math.isnan(predict(0.1, -1.0, math.nan, 1.0).growth)
