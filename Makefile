@@ -4,7 +4,7 @@
 # make tables   write the tables in README.md, docs/tags.md and docs/kinds.md
 # make screenshots   the picture of the tab in the README, from the demo's run; needs chromium and chromedriver
 # make package   build the package, check it, and fit in an environment that has nothing else
-# make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.regime.*' for one file
+# make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.verdict.*' for one file
 # make overhead   own cost beside bare kernels
 # make gpu   own cost on a GPU, which it needs
 # make collapse   neural collapse at any number of classes, beside a dense implementation
