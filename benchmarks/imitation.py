@@ -157,8 +157,8 @@ same strengths on the training of another seed, from its first reading, mean ove
 the largest there is: nothing in common. Floor: class means of another sample of the same size. + c: a common offset
 in each window. Bold: lowest of its kind. The runs start at one sixtieth of the training.
 
-Class means of 60 samples a class: where labels are corrupted, the floor of the differences between classes is so high that
-their scores say little. Strengths of many numbers follow the run that they are fitted to, and run away on any other;
+Class means of 60 samples a class: where labels are corrupted, the floor of the differences between classes is so high
+that their scores say little. Strengths of many numbers follow the run that they are fitted to, and run away on others;
 one α and β, or the pulls that saturate, predict least badly. Trained at a fixed learning rate of 0.04 (batch 1: 0.01)
 with a reading every ten or twenty steps, the rise of the clean runs spans few windows; a run recorded at half the rate
 with four times the readings is described better.
