@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 
 from le_callback.values import Array
 
-_CLOSE = 3e-5  # of a probability
+_CLOSE = 3e-5  # of a probability, before the last step
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Mixtures:
         for _ in range(40):
             z = (x[..., None] - self.means) / self.deviations
             missing = p - (self.weights * ndtr(z)).sum(-1)
-            if (np.abs(missing) < _CLOSE).all():
-                break
             low, high = np.where(missing > 0, x, low), np.where(missing > 0, high, x)
             density = (self.weights / self.deviations * np.exp(-0.5 * z**2)).sum(-1) / np.sqrt(2 * np.pi)
             step = x + missing / np.maximum(density, 1e-300)
-            x = np.where((step > low) & (step < high), step, (low + high) / 2)
+            x = np.where((step >= low) & (step <= high), step, (low + high) / 2)
+            if (np.abs(missing) < _CLOSE).all():  # the step just taken squares what was missing
+                break
         return np.asarray(x)
 
 

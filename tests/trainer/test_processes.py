@@ -47,7 +47,7 @@ def assert_same(rows, expected, rel=1e-6):
             elif "probe" not in tag and "measured" not in tag:
                 # the ends of intervals are known to a part of their width
                 width = row.get(tag.replace("_low", "_high"), 0.0) - row.get(tag.replace("_high", "_low"), 0.0)
-                least = 100 * rel * width if width > 0 else rel / 1000
+                least = rel * width if width > 0 else rel / 1000
                 assert row[tag] == pytest.approx(value, rel=rel, abs=least, nan_ok=True), (step, tag)
                 compared += math.isfinite(value)
     assert compared >= 15 * len(rows)
