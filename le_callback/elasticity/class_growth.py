@@ -27,66 +27,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from le_callback.elasticity.class_products import Vectors, chosen, class_products
-from le_callback.similarity import LEModel
+from le_callback.elasticity.class_reading import ClassReading, Flags
 from le_callback.values import Array
 
-Flags = NDArray[np.bool_]
 _MOST = 1e6  # growth between two windows
-
-
-@dataclass(frozen=True)
-class ClassReading:
-    """Coordinates of the class means in one window.
-
-    Attributes:
-        z: ``(K, q)``; rows of classes not seen are 0.
-        noise: expected squared error of each row ``(K,)``, 0 where not seen.
-        seen: ``(K,)``.
-        dimensions: directions that the noise of a class spreads over.
-        averaged: whether means are averages over a window, not those of one moment.
-    """
-
-    z: Array
-    noise: Array
-    seen: Flags
-    dimensions: float
-    averaged: bool = True
-
-    @classmethod
-    def of(
-        cls, model: LEModel, means: Tensor, noise: Tensor, dimensions: float | None = None, *, averaged: bool = True
-    ) -> ClassReading:
-        """From class means ``(K, p)``, NaN where not seen, and the noise of each class's coordinates ``(K,)``.
-
-        >>> from le_callback.similarity import IModel
-        >>> nan = math.nan
-        >>> ClassReading.of(IModel(), torch.tensor([[1.0], [nan]]), torch.tensor([0.1, nan])).seen
-        array([ True, False])
-        """
-        z = model.coordinates(means).cpu().numpy()
-        s = noise.cpu().numpy()
-        seen = np.isfinite(z).all(1) & np.isfinite(s)
-        if not seen.all():
-            z, s = np.where(seen[:, None], z, 0.0), np.where(seen, s, 0.0)
-        return cls(z, s, seen, min(z.shape[1], dimensions or z.shape[1]), averaged)
-
-    def state(self) -> list[Any]:
-        """Tensors and numbers."""
-        return [*(torch.from_numpy(x) for x in (self.z, self.noise, self.seen)), self.dimensions, self.averaged]
-
-    @classmethod
-    def from_state(cls, state: list[Any]) -> ClassReading:
-        """The reading that ``state`` was taken of."""
-        z, noise, seen, *rest = state
-        return cls(z.numpy(), noise.numpy(), seen.numpy(), *rest)
 
 
 @dataclass(frozen=True)
@@ -209,13 +158,14 @@ def growths(joins: Sequence[Join], frequencies: Frequencies) -> list[Growth]:
     """
     found = [Growth.unknown(len(frequencies.share)) for _ in joins]
     pairs: dict[tuple[int, int, bool], _Pair] = {}  # the paths of a model mostly join the same two windows
+    known: dict[tuple[bool, bytes], _Weights] = {}
     for join in joins:
         key = id(join.a), id(join.b), join.uniform
         if key not in pairs:
-            pairs[key] = _Pair.of(join, frequencies)
+            pairs[key] = _Pair.of(join, _weights(join, frequencies, known))
     own = [pairs[id(join.a), id(join.b), join.uniform] for join in joins]
     for path, read in (("difference", _differences), ("common", _commons)):
-        places = [i for i, join in enumerate(joins) if join.path == path and path in own[i].usable]
+        places = [i for i, join in enumerate(joins) if join.path == path and path in own[i].weights.usable]
         if places:
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 said = read([own[i] for i in places], frequencies)
@@ -227,29 +177,26 @@ def growths(joins: Sequence[Join], frequencies: Frequencies) -> list[Growth]:
 _CONTRAST, _COMMON = slice(0, 3), slice(3, 5)  # of the weights
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Two windows, and their products.
+class _Weights(NamedTuple):
+    """Weights of the classes in the growths between two windows.
 
     Attributes:
-        a, b: the windows.
-        parts: classes that both hold and that are trained on, less one.
+        rows: w, w·usual, w·π of the difference, v and π of the common growth ``(5, K)``.
+        parts: classes that both windows hold and that are trained on, less one.
         usable: the paths whose growth can be read.
-        weights: w, w·usual, w·π of the difference, v and π of the common growth ``(5, K)``.
-        products: see ``class_products``.
     """
 
-    a: ClassReading
-    b: ClassReading
+    rows: Array
     parts: int
     usable: tuple[str, ...]
-    weights: Array
-    products: Array
 
-    @classmethod
-    def of(cls, join: Join, frequencies: Frequencies) -> _Pair:
-        a, b, share, usual = join.a, join.b, frequencies.share, frequencies.usual
-        seen = a.seen & b.seen
+
+def _weights(join: Join, frequencies: Frequencies, known: dict[tuple[bool, bytes], _Weights]) -> _Weights:
+    """Those of a pair of windows; ``known`` are those of others."""
+    share, usual = frequencies.share, frequencies.usual
+    seen = join.a.seen & join.b.seen
+    key = join.uniform, seen.tobytes()
+    if key not in known:
         trained = seen & (usual > 0)
         averaged = seen if join.uniform else trained
         w = v = np.zeros(len(share))
@@ -259,12 +206,33 @@ class _Pair:
             v = np.where(averaged, common_weights(usual, join.uniform), 0.0)
             v = v / v.sum()
         # of very many classes some are followed, for all
-        weights = np.stack([w, w * usual, w * share, v, share / (share.sum() or 1.0)])
+        rows = np.stack([w, w * usual, w * share, v, share / (share.sum() or 1.0)])
+        usable = ("difference",) * contrasted + ("common",) * common
+        known[key] = _Weights(rows, int(trained.sum()) - 1, usable)
+    return known[key]
+
+
+class _Pair(NamedTuple):
+    """Two windows.
+
+    Attributes:
+        a, b: the windows.
+        weights: of the classes.
+        products: see ``class_products``.
+    """
+
+    a: ClassReading
+    b: ClassReading
+    weights: _Weights
+    products: Array
+
+    @classmethod
+    def of(cls, join: Join, weights: _Weights) -> _Pair:
+        a, b = join.a, join.b
         # a class that only one of the windows holds pulls all the same: it is taken where it was seen
         before = a.z if a.seen.all() else np.where(a.seen[:, None], a.z, b.z)
         after = b.z if b.seen.all() else np.where(b.seen[:, None], b.z, a.z)
-        usable = ("difference",) * contrasted + ("common",) * common
-        return cls(a, b, int(trained.sum()) - 1, usable, weights, class_products(before, after, weights))
+        return cls(a, b, weights, class_products(before, after, weights.rows))
 
 
 class _Stack:
@@ -277,7 +245,7 @@ class _Stack:
     """
 
     def __init__(self, pairs: Sequence[_Pair], chosen_weights: slice) -> None:
-        weights = np.stack([pair.weights[chosen_weights] for pair in pairs])
+        weights = np.stack([pair.weights.rows[chosen_weights] for pair in pairs])
         self.vectors = Vectors(chosen(np.stack([pair.products for pair in pairs]), chosen_weights), weights)
         self.weights = weights.swapaxes(0, 1)
         self.noise = np.array([[pair.a.noise for pair in pairs], [pair.b.noise for pair in pairs]])
@@ -330,7 +298,7 @@ def _differences(pairs: Sequence[_Pair], frequencies: Frequencies) -> list[Growt
     off -= (vectors.mean_moved(0) - x[:, None] * (vectors.mean_before(2) + vectors.mean_moved(2) / 2))[:, None]
     loose = (w_usual * (vectors.along(off) * off).sum(-1)).sum(-1)
     from_noise = (w * (1 - w) * usual * (noise + later_noise)).sum(-1)
-    parts = np.array([pair.parts for pair in pairs])
+    parts = np.array([pair.weights.parts for pair in pairs])
     value = x + crossed.sum(-1) / F**2 - stack.of_averages(loose, from_noise, parts) / F
     doubt = value**2 * frequencies.variance(2 * along0 + moved)
     return _growths(_comparable(f0, f1), value, [v / F[:, None] ** 2 for v in variances], doubt, np.zeros(len(pairs)))

@@ -15,6 +15,7 @@ import numpy as np
 from le_callback.values import Array
 
 E, D, C, MEANS = 0, 1, 2, 3  # places among the m
+_AT_ONCE = 2**16  # numbers: what the cache holds
 
 
 def class_products(before: Array, after: Array, weights: Array) -> Array:
@@ -33,15 +34,22 @@ def class_products(before: Array, after: Array, weights: Array) -> Array:
            [ 0.,  0.,  0.,  0.,  0.],
            [-2.,  2.,  4.,  0.,  4.]])
     """
-    centre = before.mean(0)
-    e, d = before - centre, after - before
-    w = weights.astype(e.dtype)
-    shared = np.concatenate([centre[None], w @ e, w @ d])
-    found = np.empty((len(e), 2 + len(shared), 2 + len(shared)))
-    found[:, E, E], found[:, D, D] = np.einsum("kq,kq->k", e, e), np.einsum("kq,kq->k", d, d)
-    found[:, E, D] = found[:, D, E] = np.einsum("kq,kq->k", e, d)
-    for own, vectors in ((E, e), (D, d)):
-        found[:, own, C:] = found[:, C:, own] = vectors @ shared.T
+    K, q = before.shape
+    centre, w = before.mean(0), weights.astype(before.dtype)
+    J, rows = len(w), max(1, _AT_ONCE // q)
+    shared = np.zeros((1 + 2 * J, q), before.dtype)
+    shared[0] = centre
+    pieces = [slice(start, start + rows) for start in range(0, K, rows)]
+    found = np.empty((K, 2 + len(shared), 2 + len(shared)))
+    for piece in pieces:
+        e, d = before[piece] - centre, after[piece] - before[piece]
+        shared[1 : 1 + J] += w[:, piece] @ e
+        shared[1 + J :] += w[:, piece] @ d
+        found[piece, E, E], found[piece, D, D] = np.einsum("kq,kq->k", e, e), np.einsum("kq,kq->k", d, d)
+        found[piece, E, D] = found[piece, D, E] = np.einsum("kq,kq->k", e, d)
+    for piece in pieces:  # once the means are known
+        for own, vectors in ((E, before[piece] - centre), (D, after[piece] - before[piece])):
+            found[piece, own, C:] = found[piece, C:, own] = vectors @ shared.T
     found[:, C:, C:] = shared @ shared.T
     return found
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from le_callback.elasticity.class_growth import ClassReading, Growth
+from le_callback.elasticity.class_growth import Growth
+from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.rate_filters import PathReading
 from le_callback.values import NAN, Array
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from le_callback.elasticity.class_growth import ClassReading, growths
+from le_callback.elasticity.class_growth import growths
+from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.frequencies import ClassFrequencies
 from le_callback.elasticity.mode_readings import MODES, Mode, ModeReading, modes_of
 from le_callback.elasticity.rate_filters import PathReading, RateFilters
@@ -21,6 +22,8 @@ from le_callback.errors import require
 from le_callback.moments.statistics import ClassStatistics, along_direction, widened
 from le_callback.similarity import LEModel
 from le_callback.values import NAN, Estimate, Source
+
+WIDE = 2**18  # numbers up to which class means are read in double precision
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class LiveCoefficients:
                 along = model.sample_coordinates(samples, labels).squeeze(1)
                 per_sample = noise / moments.variance  # Σw²/W²
                 noise = along_direction(along, labels, K) * per_sample
-        means = ClassReading.of(model, widened(moments.mean), widened(noise), dimensions, averaged=averaged)
+        means = ClassReading.of(model, widened(moments.mean, WIDE), widened(noise), dimensions, averaged=averaged)
         return modes_of(means, K), means
 
     def _undefined(self, tracker: CoefficientTracker, time: float) -> WindowCoefficients:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from le_callback.elasticity.class_growth import ClassReading, Growth, Join
+from le_callback.elasticity.class_growth import Growth, Join
+from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.cumulative import Cumulative
 from le_callback.elasticity.growth_path import GrowthPath
 from le_callback.elasticity.mode_readings import MODES, Mode, ModeReading

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from le_callback.elasticity.class_growth import (
-    ClassReading,
     Frequencies,
     Join,
     common_growth,
@@ -16,6 +15,7 @@ from le_callback.elasticity.class_growth import (
     log_mean,
 )
 from le_callback.elasticity.class_products import class_products
+from le_callback.elasticity.class_reading import ClassReading
 
 
 def slow_difference(a, b, share, usual):
