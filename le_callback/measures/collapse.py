@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.geometry import AT_ONCE, pieces
 from le_callback.measures.mean_geometry import MeanGeometry
 from le_callback.measures.neural_collapse import eigenvalue_variation
 from le_callback.measures.span import Span
@@ -24,7 +25,6 @@ _PROJECTED_WORK = 2**27  # multiplications for the samples whose deviations are 
 _LEAST_PROJECTED = 64
 _PROJECTED_NUMBERS = 2**18  # of their features
 _MOST_RANKED = 256  # the smaller of K and p up to which eigenvalues are taken at a log step
-_AT_ONCE = 2**16  # numbers of the classes that are read at once: what the cache holds
 _CANCELLED = 0.1  # a squared difference below which its terms take too many digits away
 
 
@@ -113,10 +113,8 @@ def self_duality(means: Tensor, weights: Tensor) -> tuple[float, float]:
 
 def _duality(geometry: MeanGeometry, weights: Tensor) -> tuple[float, float]:
     means, lengths, centre = geometry.centred, geometry.norms, weights.mean(0)
-    step = max(1, _AT_ONCE // geometry.num_features)
-    pieces = [slice(start, start + step) for start in range(0, len(means), step)]
     norms, products = torch.empty_like(lengths), torch.empty_like(lengths)
-    for rows in pieces:
+    for rows in pieces(means):
         w = weights[rows] - centre
         norms[rows] = torch.linalg.vector_norm(w, dim=1)
         products[rows] = w.mul_(means[rows]).sum(1)
@@ -126,7 +124,8 @@ def _duality(geometry: MeanGeometry, weights: Tensor) -> tuple[float, float]:
     squared = 2 - 2 * float(products.sum()) / (first * second)
     if squared < _CANCELLED:
         squared = sum(
-            float((means[rows] / first).sub_((weights[rows] - centre).div_(second)).square_().sum()) for rows in pieces
+            float((means[rows] / first).sub_((weights[rows] - centre).div_(second)).square_().sum())
+            for rows in pieces(means)
         )
     return math.sqrt(squared), float((products / lengths / norms).mean())
 
@@ -209,9 +208,11 @@ def _within(window: SourceWindow) -> tuple[float, int]:
     span = Span.of(window.geometry) if len(rows) else None
     if span is None:
         return NAN, 0
-    labels = window.labels[rows]
-    deviations = window.features[rows].sub_(window.compared.mean[labels])
-    return float(span.apply(deviations).square().sum()) / float(freedom[labels].sum()), len(rows)
+    labels, x, means, total = window.labels[rows], window.features, window.compared.mean, 0.0
+    for piece in torch.split(rows, max(_LEAST_PROJECTED, AT_ONCE // p)):
+        deviations = x.index_select(0, piece).sub_(means.index_select(0, window.labels[piece]))
+        total += float(span.apply(deviations).square().sum())
+    return total / float(freedom[labels].sum()), len(rows)
 
 
 def _agreement(window: SourceWindow) -> tuple[float, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ BLOCK = 128  # rows of the Gram matrix that are computed at once
 WIDE_NUMBERS = 2**18  # distances of means of up to so many numbers are taken in double precision
 CANCELLED = 1 / 64  # of ‖X̄_k‖² + ‖X̄_l‖²: below, 2⟨X̄_k, X̄_l⟩ takes too many digits away
 MAX_CLOSE_PAIRS = 8  # a class, that are taken one by one
+AT_ONCE = 2**16  # numbers that the cache holds
 
 
 def centre_of(means: Tensor) -> Tensor:
@@ -82,6 +85,16 @@ def squared_distances(means: Tensor, gram: Tensor | None = None) -> Tensor:
     return torch.cdist(wide, wide).square().to(means.dtype).to(means.device)
 
 
+def pieces(x: Tensor, least: int = 1) -> Iterator[slice]:
+    """Some rows of (N, p) after the other, as many as the cache holds, at least ``least``.
+
+    >>> [rows.stop for rows in pieces(torch.zeros(5, 2**15))]
+    [2, 4, 6]
+    """
+    step = max(least, AT_ONCE // x.shape[1])
+    return (slice(start, start + step) for start in range(0, len(x), step))
+
+
 def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     """⟨x − c, m_k − c⟩ (N, K) and ‖m_k − c‖² (K,) about the centre c of the known means.
 
@@ -95,4 +108,7 @@ def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     unknown = means.sum(1).isnan()
     centre = means[~unknown].mean(0) if bool(unknown.any()) else means.mean(0)
     candidates = (means - centre).to(features.dtype)
-    return (candidates @ (features - centre).T).T, candidates.square().sum(1)  # the faster order for few classes
+    found = candidates.new_empty(len(means), len(features))
+    for rows in pieces(features, least=len(means)):
+        torch.mm(candidates, (features[rows] - centre).T, out=found[:, rows])  # the faster order for few classes
+    return found.T, torch.linalg.vector_norm(candidates, dim=1).square_()
