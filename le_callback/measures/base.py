@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.measures.geometry import projections_on
+from le_callback.measures.geometry import nearest_by, projections_on
 from le_callback.measures.head_weights import HeadWeights
 from le_callback.measures.mean_geometry import MeanGeometry
 from le_callback.measures.pair_cosines import PairCosines, pair_cosines
@@ -186,11 +186,7 @@ class SourceWindow:
     @cached_property
     def nearest(self) -> Tensor | None:
         """Row of the previous class mean that is nearest to each judged sample; None where there are none."""
-        if self.projections is None:
-            return None
-        products, squared = self.projections
-        distances = torch.add(squared, products, alpha=-2)  # ‖x − m‖² up to ‖x‖²
-        return distances.nan_to_num_(nan=torch.inf).argmin(1)
+        return None if self.projections is None else nearest_by(*self.projections)
 
 
 @dataclass(frozen=True)

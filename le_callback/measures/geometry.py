@@ -112,3 +112,13 @@ def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     for rows in pieces(features, least=len(means)):
         torch.mm(candidates, (features[rows] - centre).T, out=found[:, rows])  # the faster order for few classes
     return found.T, torch.linalg.vector_norm(candidates, dim=1).square_()
+
+
+def nearest_by(products: Tensor, squared: Tensor) -> Tensor:
+    """The row (N,) of the nearest mean of each sample, from ``projections_on``; rows with NaN are no candidates.
+
+    >>> nearest_by(*projections_on(torch.tensor([[3.0], [0.5]]), torch.tensor([[0.0], [2.0]])))
+    tensor([1, 0])
+    """
+    distances = torch.add(squared, products, alpha=-2)  # ‖x − m‖² up to ‖x‖²
+    return distances.nan_to_num_(nan=torch.inf).argmin(1)
