@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from le_callback.elasticity.class_growth import ClassReading, Frequencies, common_growth, difference_growth
 from le_callback.elasticity.cumulative import Cumulative
@@ -137,7 +136,7 @@ class CoefficientTracker:
                 process = sum(x**2 * p.noise for x, p in zip(w, paths, strict=True) if x)
                 series.add(time, cumulative.value, cumulative.noise, process)
             ready = all(p.known for x, p in zip(w, paths, strict=True) if x)
-            half = float(ndtri(0.5 + self.confidence / 2)) * math.sqrt(cumulative.variance) if ready else NAN
+            half = cumulative.half_width(self.confidence) if ready else NAN
             value = cumulative.value
             growth[name] = Estimate(value, value - half, value + half) if ready else Estimate.unknown()
         reference = {
