@@ -122,19 +122,18 @@ class RateFilters:
         self._resize(index, dt, state)
         self._restart(index, state)
         self._predict(index, time, dt, noise, jump, state)
-        _correct(state, level, noise)
+        weight = _correct(state, level, noise).reshape(len(index), -1)
         if not every:
             for name, x in state.items():
                 self._state[name][index] = x
         flat = {name: x.reshape(len(index), -1) for name, x in state.items()}
-        weight = np.exp(flat["log_weight"])
-        weight /= weight.sum(-1, keepdims=True)
         self._grid[index] = weight.reshape(state["level"].shape).sum(-1)
         self._changes[index] += (weight * (flat["age"] == _SETTLED)).sum(-1)
         top = largest(weight)
-        now = {name: np.take_along_axis(x, top, -1) for name, x in flat.items() if name not in ("log_weight", "age")}
+        places = top + np.arange(len(index))[:, None] * weight.shape[1]
+        now = {name: x.take(places) for name, x in flat.items() if name not in ("log_weight", "age")}
         known = likeliest(weight, flat["rate"], flat["var_rate"], top)
-        widening = self._backtest(index, time, level, noise, np.take_along_axis(weight, top, -1), now)
+        widening = self._backtest(index, time, level, noise, weight.take(places), now)
         return known.widened(widening).scaled(1 / self.gap[index])
 
     def _backtest(
@@ -250,7 +249,8 @@ class RateFilters:
                 getattr(self, name)[here] = state[name][there].numpy()
 
 
-def _correct(state: Mapping[str, Array], level: Array, noise: Array) -> None:
+def _correct(state: Mapping[str, Array], level: Array, noise: Array) -> Array:
+    """Take in readings; returns the weights of all filters, of sum 1 in each channel."""
     surprise = level[:, None, None] - state["level"]
     variance = state["var_level"] + (_KAPPA * noise[:, None])[..., None] + 1e-15
     by_level, by_rate = state["var_level"] / variance, state["covariance"] / variance
@@ -262,7 +262,12 @@ def _correct(state: Mapping[str, Array], level: Array, noise: Array) -> None:
     state["covariance"][:] -= by_rate * state["var_level"]
     state["var_level"][:] -= by_level * state["var_level"]
     top = lw.max(-1)
-    total = top + np.log(np.exp(lw - top[..., None]).sum(-1))
+    weight = np.exp(lw - top[..., None])
+    total = top + np.log(weight.sum(-1))
     best = total.max(-1, keepdims=True)
-    lw -= (best + _FORGET * (total - best))[..., None]
-    lw -= lw.max((1, 2), keepdims=True)
+    off = best + _FORGET * (total - best)
+    off += (top - off).max(-1, keepdims=True)
+    lw -= off[..., None]
+    weight *= np.exp(top - off)[..., None]
+    weight /= weight.sum((1, 2), keepdims=True)
+    return np.asarray(weight)

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from le_callback.elasticity.class_growth import ClassReading, Frequencies, common_growth, difference_growth
+from le_callback.elasticity.class_growth import Growth, Join
+from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.cumulative import Cumulative
-from le_callback.elasticity.growth_path import GrowthPath, Join
+from le_callback.elasticity.growth_path import GrowthPath
 from le_callback.elasticity.mode_readings import MODES, Mode, ModeReading
 from le_callback.elasticity.rate_filters import PathReading, RateFilters
 from le_callback.elasticity.rate_index import local_tail_index
@@ -82,18 +83,33 @@ class CoefficientTracker:
         """Local tail index now of γ ~ t^(−r), of α for ``"A"``, of |β| for ``"B"``: from the growth of the integral."""
         return self._series[which].local_index(self.confidence, either_sign=which == "B")
 
+    def joins(self, readings: Mapping[Mode, ModeReading], means: ClassReading) -> dict[Mode, Join]:
+        """The pairs of windows whose growth ``take_in`` needs for this window."""
+        found: dict[Mode, Join] = {}
+        for mode, path in self.paths.items():
+            if path.last is not None and readings[mode].identifiable(self.threshold):
+                found[mode] = Join(mode, path.last, means, uniform=self.model.has_directions)
+        return found
+
     def take_in(
-        self, time: float, readings: Mapping[Mode, ModeReading], means: ClassReading, frequencies: Frequencies
+        self,
+        time: float,
+        readings: Mapping[Mode, ModeReading],
+        means: ClassReading,
+        growths: Mapping[Mode, Growth],
     ) -> dict[Mode, PathReading]:
-        """Take in one window; returns what it adds to the paths."""
-        uniform = self.model.has_directions
-        joins: dict[Mode, Join] = {
-            "common": lambda a, b: common_growth(a, b, frequencies, uniform),
-            "difference": lambda a, b: difference_growth(a, b, frequencies),
-        }
+        """Take in one window; returns what it adds to the paths.
+
+        Args:
+            time: of the window.
+            readings: of its modes.
+            means: its coordinates.
+            growths: of ``joins``.
+        """
         found: dict[Mode, PathReading] = {}
         for mode in MODES:
-            reading = self.paths[mode].add(time, means, readings[mode].identifiable(self.threshold), joins[mode])
+            visible = readings[mode].identifiable(self.threshold)
+            reading = self.paths[mode].add(time, means, visible, growths.get(mode))
             if reading is not None:
                 found[mode] = reading
         return found

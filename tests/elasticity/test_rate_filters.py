@@ -188,7 +188,7 @@ def test_changes_are_counted():
 
 @pytest.mark.parametrize("weights", [(0.757, 0.243), (0.3, 0.7)])
 def test_growth_whose_wandering_is_not_known(weights):
-    """The interval of A, B and G is that of the mixture of what the grid says, to 5 %; a normal one is 7 and 13 % short."""
+    """The interval of A, B and G is that of the mixture of what the grid says, to 5 %; a normal one is 7 % short."""
     filters = RateFilters(1, 0.05)
     filters._grid[0, 0], filters._grid[0, -1] = weights
     filters.wandered[0, 0], filters.wandered[0, -1] = 0.1, 1.0
