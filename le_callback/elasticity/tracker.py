@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from le_callback.elasticity.class_growth import Growth, Join
 from le_callback.elasticity.class_reading import ClassReading
@@ -142,7 +141,7 @@ class CoefficientTracker:
         """
         paths, weights = [self.paths[mode] for mode in MODES], self.weights()
         known = {mode: rates[mode] for mode in rates if self.paths[mode].known}
-        growth: dict[str, Estimate] = {}
+        growth, tails = dict[str, Estimate](), dict[str, Estimate]()
         for name, cumulative in self._growth.items():
             w = weights[name]
             began = cumulative.add(time, paths, w, filters, first)
@@ -153,9 +152,10 @@ class CoefficientTracker:
                 process = sum(x**2 * p.noise for x, p in zip(w, paths, strict=True) if x)
                 series.add(time, cumulative.value, cumulative.noise, process)
             ready = all(p.known for x, p in zip(w, paths, strict=True) if x)
-            half = float(ndtri(0.5 + self.confidence / 2)) * math.sqrt(cumulative.variance) if ready else NAN
+            half = cumulative.half_width(self.confidence) if ready else NAN
             value = cumulative.value
             growth[name] = Estimate(value, value - half, value + half) if ready else Estimate.unknown()
+            tails[name] = series.finite_index(half, either_sign=name == "B")
         reference = {
             name: c.reference if math.isfinite(growth[name].value) else NAN for name, c in self._growth.items()
         }
@@ -171,9 +171,9 @@ class CoefficientTracker:
             alpha=combined(weights["A"], known),
             beta=combined(weights["B"], known),
             gamma=combined(weights["G"], known),
-            tail_A=self._series["A"].finite_index(),
-            tail_B=self._series["B"].finite_index(either_sign=True),
-            tail_gamma=self._series["G"].finite_index(),
+            tail_A=tails["A"],
+            tail_B=tails["B"],
+            tail_gamma=tails["G"],
             reference_time=reference["A"],
             gamma_reference_time=reference["G"],
             status=self._status(readings),
@@ -243,8 +243,9 @@ class _Series:
     def add(self, time: float, growth: float, noise: float, process: float) -> None:
         self._points.add(time, (growth, noise, process))
 
-    def finite_index(self, either_sign: bool = False) -> float:
-        return recent_index(self._points.times, [v[0] for v in self._points.values], either_sign=either_sign)
+    def finite_index(self, half_width: float, either_sign: bool = False) -> Estimate:
+        growth = [v[0] for v in self._points.values]
+        return recent_index(self._points.times, growth, either_sign=either_sign, half_width=half_width)
 
     def local_index(self, confidence: float, either_sign: bool = False) -> Estimate:
         growth, noise, process = np.array(self._points.values).reshape(-1, 3).T
