@@ -3,7 +3,7 @@ import { Run, number, text } from "./data.js";
 import { Chart, axis, make, shown, verdictClass } from "./plots.js";
 import { Clouds, Matrix, pairWord, worstTable } from "./classes.js";
 
-const GUIDE = "https://github.com/le-callback/le_callback#what-each-chart-means";
+const GUIDE = "https://github.com/le-callback/le_callback/blob/main/docs/guide.md";
 const EVERY = 5000; // milliseconds between looks at a run that is being written
 const MOST_SHOWN = 12; // runs side by side
 const GAP = "le/I_logits/amplitude_difference", GAMMA = "le/I_logits/gamma";
