@@ -19,7 +19,8 @@ from le_callback.page.reading import Line, RunData, read_run
 MOST_REPORT_BYTES = 5 * 2**20
 _MOST_DATA = 4 * 2**20  # of a report, for all its runs together, compressed and in base64
 _ASSETS = Path(__file__).parent / "assets"
-_MODULES = ("data.js", "plots.js", "classes.js", "page.js")  # each uses only those before it
+# each uses only those before it
+_MODULES = ("data.js", "plots.js", "classes.js", "charts.js", "answers.js", "more.js", "page.js", "mount.js")
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 
