@@ -22,6 +22,7 @@ from le_callback.report.tags import Level, find_tag, scalars
 from le_callback.report.terminal import spelled, terminal_encoding
 from le_callback.report.writers import Audience
 from le_callback.trajectory import Trajectory
+from le_callback.values import Source
 
 
 class Publisher:
@@ -155,7 +156,7 @@ class Publisher:
         truth = trajectory.sources[source]
         for tag, forecast in (("le/forecast", running.latest), ("le/forecast_checked", running.previous)):
             if forecast is not None:
-                draw = partial(fan_chart, forecast, truth)
+                draw = partial(fan_chart, forecast, truth, noisy=not Source.parse(source).probe)
                 self._audience.figure(trainer.loggers, f"{self.prefix}{tag}", draw, step)
         self.text(trainer, "separation/forecast", running.sentence(), step)
 

@@ -328,3 +328,4 @@ class Session(Idle):
             if due_for_figures(measured.windows):
                 measured.forecast.renew(trajectory, measured.windows)
             self._publisher.forecast(trainer, measured.forecast, trajectory, record.step)
+            self._paging.forecast(trainer, measured, trajectory)

@@ -1,11 +1,13 @@
 // What is folded: a chart for every other tag, the forecast, and what there is in words.
 import { text } from "./data.js";
 import { Chart, make, shown } from "./plots.js";
+import { Outlooks } from "./outlook.js";
 
 export class More {
   constructor(view) {
     Object.assign(this, { view, groups: new Map(), texts: [] });
-    this.node = make("section", { className: "more" }, make("h2", {}, "More"));
+    this.outlooks = new Outlooks();
+    this.node = make("section", { className: "more" }, make("h2", {}, "More"), this.outlooks.node);
   }
 
   openCharts() {
@@ -32,6 +34,7 @@ export class More {
       this.groups.set(group, { node, charts: made });
       this.node.append(node);
     }
+    this.outlooks.draw(run);
     this.drawTexts(run);
     this.drawOpen();
   }
