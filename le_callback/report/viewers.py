@@ -6,6 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+
+from le_callback.report.event_file import event_writer
+
 Give = Callable[[str, Any, int], Any]
 """Called with a tag, a matplotlib figure or a text, and a step."""
 
@@ -36,11 +42,21 @@ def text_giver(logger: Any) -> Give | None:
     alerts a text 100
     """
     experiment = getattr(logger, "experiment", None)
+    if (writer := event_writer(logger)) is not None:
+        return partial(_write_text, writer)
     if callable(add := getattr(experiment, "add_text", None)):
         return add  # type: ignore[no-any-return]
     if callable(log := getattr(logger, "log_text", None)):
         return lambda tag, text, step: log(key=tag, columns=["step", "text"], data=[[str(step), text]], step=step)
     return _as_artifact(logger, experiment, "log_text", "txt")
+
+
+def _write_text(writer: Any, tag: str, text: str, step: int) -> None:
+    """As ``add_text`` does, but under the tag itself, without ``/text_summary`` behind it."""
+    kind = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+    content = TensorProto(dtype="DT_STRING", string_val=[text.encode()], tensor_shape=TensorShapeProto())
+    content.tensor_shape.dim.add(size=1)
+    writer.add_summary(Summary(value=[Summary.Value(tag=tag, metadata=kind, tensor=content)]), step)
 
 
 def _as_artifact(logger: Any, experiment: Any, method: str, ending: str) -> Give | None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 
 from le_callback.notices import Notices
+from le_callback.report.event_file import event_writer
+from le_callback.report.hparams import write_hparams
 from le_callback.report.viewers import figure_giver, text_giver
-
-_PLAIN_TENSORBOARD = ("lightning.fabric.loggers.tensorboard", "lightning_fabric.loggers.tensorboard")
-
 
 Describe = Callable[[str], str]
 
 
 def log_scalars(
-    logger: Any, metrics: Mapping[str, float], step: int, descriptions: Mapping[str, str] | None = None
+    logger: Any,
+    metrics: Mapping[str, float],
+    step: int,
+    descriptions: Mapping[str, str] | None = None,
+    again: Mapping[str, str] | None = None,
 ) -> None:
     """What ``logger.log_metrics(metrics, step)`` does; for TensorBoard as one event, which costs a tenth of one a tag.
 
@@ -30,6 +34,7 @@ def log_scalars(
         metrics: values by tag.
         step: of them.
         descriptions: what TensorBoard shows beside a tag, of tags that are new to it.
+        again: further tags for TensorBoard alone, and the tag whose value each shows once more.
 
     >>> from types import SimpleNamespace
     >>> seen = []
@@ -37,29 +42,22 @@ def log_scalars(
     >>> seen
     [({'loss': 1.0}, 3)]
     """
-    writer = _event_writer(logger)
+    writer = event_writer(logger)
     if writer is None:
         logger.log_metrics(dict(metrics), step=step)
         return
     prefix = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if logger._prefix else ""
     told = descriptions or {}
+    shown = [*((tag, tag) for tag in metrics), *((tag, of) for tag, of in (again or {}).items() if of in metrics)]
     values = [
         Summary.Value(
             tag=f"{prefix}{tag}",
-            simple_value=value,
-            metadata=SummaryMetadata(summary_description=told[tag]) if told.get(tag) else None,
+            simple_value=metrics[of],
+            metadata=SummaryMetadata(summary_description=told[of]) if told.get(of) else None,
         )
-        for tag, value in metrics.items()
+        for tag, of in shown
     ]
     writer.add_summary(Summary(value=values), step)
-
-
-def _event_writer(logger: Any) -> Any:
-    """The open event file of a logger that writes metrics as Lightning's TensorBoardLogger does, else ``None``."""
-    if getattr(getattr(type(logger), "log_metrics", None), "__module__", None) not in _PLAIN_TENSORBOARD:
-        return None
-    writer = logger.experiment
-    return writer.file_writer if type(writer).__module__ == "torch.utils.tensorboard.writer" else None
 
 
 class Audience:
@@ -85,24 +83,26 @@ class Audience:
         self._finite_only: set[int] = set()
         self._left_out: list[tuple[Any, str]] = []
 
-    def scalars(self, loggers: Sequence[Any], metrics: Mapping[str, float], step: int) -> None:
-        """Give scalars to all of them."""
+    def scalars(
+        self, loggers: Sequence[Any], metrics: Mapping[str, float], step: int, again: Mapping[str, str] | None = None
+    ) -> None:
+        """Give scalars to all of them, some once more under other tags to TensorBoard (``log_scalars``)."""
         for logger in loggers:
             with self._on_its_own(logger, "scalars"):
                 if not self._is_left_out(logger, "scalars"):
-                    self._give(logger, metrics, step)
+                    self._give(logger, metrics, step, again)
 
-    def _give(self, logger: Any, metrics: Mapping[str, float], step: int) -> None:
+    def _give(self, logger: Any, metrics: Mapping[str, float], step: int, again: Mapping[str, str] | None) -> None:
         """Give scalars to one; to one that refuses what is not finite from then on only what is."""
         known = self._described.setdefault(id(logger), set())
         new = {tag: self._describe(tag) for tag in metrics if tag not in known}
         finite = {tag: value for tag, value in metrics.items() if math.isfinite(value)}
         try:
-            log_scalars(logger, finite if id(logger) in self._finite_only else metrics, step, new)
+            log_scalars(logger, finite if id(logger) in self._finite_only else metrics, step, new, again)
         except Exception as error:
             if id(logger) in self._finite_only or len(finite) == len(metrics):
                 raise
-            log_scalars(logger, finite, step, new)
+            log_scalars(logger, finite, step, new, again)
             self._finite_only.add(id(logger))
             text = f"the logger {type(logger).__name__} gets no values that are not known, as it refuses them"
             self._notices.tell(text, f"{type(error).__name__}: {error}")
@@ -126,6 +126,13 @@ class Audience:
             figure = draw()  # what fails here is not the logger
             with self._on_its_own(logger, "figures"):
                 give(tag, figure, step)
+
+    def hparams(self, loggers: Sequence[Any], name: str, values: Mapping[str, str | float]) -> None:
+        """Give TensorBoard a row of its HPARAMS tab, in a folder of this name; not where the run has a row already."""
+        for logger in loggers:
+            with self._on_its_own(logger, "hyperparameters"):
+                if event_writer(logger) is not None and not getattr(logger, "hparams", None):
+                    write_hparams(Path(logger.log_dir) / name, values)
 
     def sees(self, loggers: Sequence[Any]) -> bool:
         """Whether one of them takes figures or texts."""
