@@ -168,7 +168,7 @@ def predict(gamma: float, B: float, common: float, difference: float) -> Predict
 
 
 def orthogonality(means: Tensor, other: Tensor) -> float:
-    """NC5: mean over the classes of |cos(X̄_k, μ)| with μ the mean of out-of-distribution samples; about the origin.
+    """NC5: mean over the classes of ``|cos(X̄_k, μ)|`` with μ the mean of out-of-distribution samples; about the origin.
 
     Args:
         means: (K, p) class means.
