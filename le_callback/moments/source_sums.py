@@ -18,9 +18,11 @@ from le_callback.moments.sums import (
     ClassRows,
     MomentState,
     add_deviations,
+    add_moments,
+    emptied,
     empty_moments,
     merge_moments,
-    next_reference,
+    move_references,
     update_moments,
 )
 
@@ -28,13 +30,14 @@ SPREAD_ABOUT_ZERO = 1e-3  # tr Σ_k over ‖mean_k‖² from which on sums about
 SPREAD_LOST = 3e-5  # below which they have lost 2 % and more: more than an estimate from the samples that are kept
 SAMPLES_ABOUT_ZERO = 256  # of each class, and
 FEWEST_ABOUT_ZERO = 2**14  # of all, before sums about zero are moved to the references
+MOST_ABOUT_ZERO = 2**22  # numbers K·p up to which they are taken: they need as much memory again
 
 
 class SourceSums:
     """Sums of the samples of a window about ``reference`` (K, p), the class means of the window before.
 
     Args:
-        reference: fixes width, dtype and device.
+        reference: fixes width, dtype and device; ``advance`` changes it in place.
 
     >>> from le_callback.moments.sums import class_rows
     >>> sums = SourceSums(torch.zeros(2, 1))
@@ -46,7 +49,7 @@ class SourceSums:
     def __init__(self, reference: Tensor) -> None:
         self.about_zero = False
         self._state = empty_moments(reference)
-        self._plain = self._nothing_about_zero()
+        self._plain: MomentState | None = None
         self._added = 0  # samples about zero that the state does not hold yet
         self._variance: Tensor | None = None  # of the last statistics
 
@@ -62,14 +65,16 @@ class SourceSums:
     @property
     def state(self) -> MomentState:
         """All sums so far, about the references."""
-        if self._added:
-            self._state = merge_moments(self._state, self._plain)
-            self._plain, self._added = self._nothing_about_zero(), 0
+        if self._added and self._plain is not None:
+            add_moments(self._state, self._plain)
+            self._plain, self._added = emptied(self._plain), 0
         return self._state
 
     def add(self, samples: Tensor, rows: ClassRows) -> None:
         """Add ``samples`` (n, p) that belong to ``rows``."""
         if self.about_zero:
+            if self._plain is None:
+                self._plain = self._nothing_about_zero()
             add_deviations(self._plain, samples, rows)
             self._added += len(samples)
             if self._added >= max(FEWEST_ABOUT_ZERO, SAMPLES_ABOUT_ZERO * len(self.reference)):
@@ -103,17 +108,22 @@ class SourceSums:
 
     def advance(self) -> None:
         """Begin the next window about the means of this one; about zero, if the last statistics allow it."""
-        reference, variance, self._variance = next_reference(self.state), self._variance, None
-        self.clear(reference)
-        self.about_zero = variance is not None and bool(
-            (variance.isnan() | (variance >= SPREAD_ABOUT_ZERO * reference.square().sum(1))).all()
-        )
+        _ = self.state  # with what was summed about zero
+        self._state = move_references(self._state)
+        variance, self._variance = self._variance, None
+        self.about_zero = variance is not None and self._may_be_about_zero(variance)
 
-    def clear(self, reference: Tensor | None = None) -> None:
+    def _may_be_about_zero(self, variance: Tensor) -> bool:
+        if self.reference.numel() > MOST_ABOUT_ZERO:
+            return False
+        least = SPREAD_ABOUT_ZERO * self.reference.square().sum(1)
+        return bool((variance.isnan() | (variance >= least)).all())
+
+    def clear(self) -> None:
         """Forget all samples."""
-        self._state = empty_moments(self.reference if reference is None else reference)
-        if self._added:
-            self._plain, self._added = self._nothing_about_zero(), 0
+        self._state = emptied(self._state)
+        if self._added and self._plain is not None:
+            self._plain, self._added = emptied(self._plain), 0
 
     def rebase(self, reference: Tensor) -> None:
         """Take all sums about another ``reference`` (K, p)."""
@@ -130,7 +140,7 @@ class SourceSums:
         """CPU tensors and plain values. What is summed about zero stays so, to be rounded as without a stop."""
         return {
             "state": _saved(self._state, "reference"),
-            "plain": _saved(self._plain) if self._added else None,
+            "plain": _saved(self._plain) if self._added and self._plain is not None else None,
             "added": self._added,
             "about_zero": self.about_zero,
         }
@@ -144,7 +154,7 @@ class SourceSums:
         found.about_zero, found._added = state["about_zero"], state["added"]
         if state["plain"] is not None:
             plain = {name: x.to(device, copy=True) for name, x in state["plain"].items()}
-            found._plain = MomentState(reference=found._plain.reference, **plain)
+            found._plain = MomentState(reference=found._nothing_about_zero().reference, **plain)
         return found
 
 

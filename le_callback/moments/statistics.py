@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from le_callback.moments.sums import MomentState
+from le_callback.moments.sums import MomentState, pieces
 
 
 class ClassStatistics(NamedTuple):
@@ -47,8 +47,12 @@ def class_statistics(state: MomentState) -> ClassStatistics:
     """
     seen = state.weight > 0
     weight = torch.where(seen, state.weight, torch.nan)
-    offset = state.total / weight.unsqueeze(1)
-    squares = (state.scatter - (state.total * offset).sum(1)).clamp(min=0)
+    mean, squares = state.reference.new_empty(state.reference.shape), torch.empty_like(state.scatter)
+    for rows in pieces(*mean.shape):
+        total = state.total[rows]
+        offset = total / weight[rows].unsqueeze(1)
+        squares[rows] = (state.scatter[rows] - (total * offset).sum(1)).clamp(min=0)
+        torch.add(state.reference[rows], offset, out=mean[rows])
     dof = weight - state.weight_sq / weight
     has_spread = dof > 1e-3
     pooled = torch.where(has_spread, squares, 0).sum() / torch.where(has_spread, dof, 0).sum()
@@ -56,7 +60,7 @@ def class_statistics(state: MomentState) -> ClassStatistics:
     return ClassStatistics(
         seen=seen,
         weight=state.weight,
-        mean=state.reference + offset,
+        mean=mean,
         variance=variance,
         mean_noise=variance * state.weight_sq / weight.square(),
     )

@@ -144,10 +144,12 @@ class ClassWindow:
     def previous_means(self, source: str) -> Tensor | None:
         """The last known class means (K, p) from before this window, NaN rows for classes never seen.
 
-        ``None`` in the first window.
+        ``None`` in the first window. What is returned holds until ``advance``.
         """
         if not self._advanced:
             return None
+        if bool(self._ever_seen.all()):
+            return _readable(self._sums[source].reference)
         return _readable(torch.where(self._ever_seen.unsqueeze(1), self._sums[source].reference, torch.nan))
 
     def advance(self) -> None:
