@@ -23,6 +23,7 @@ from le_callback.moments.sums import (
     empty_moments,
     merge_moments,
     move_references,
+    pieces,
     update_moments,
 )
 
@@ -38,6 +39,8 @@ class SourceSums:
 
     Args:
         reference: fixes width, dtype and device; ``advance`` changes it in place.
+        in_place: whether means are made in the place of the sums, where these are too large for a copy. They hold until
+            the sums are used again.
 
     >>> from le_callback.moments.sums import class_rows
     >>> sums = SourceSums(torch.zeros(2, 1))
@@ -46,8 +49,10 @@ class SourceSums:
     tensor([2., 7.])
     """
 
-    def __init__(self, reference: Tensor) -> None:
+    def __init__(self, reference: Tensor, *, in_place: bool = False) -> None:
         self.about_zero = False
+        self._in_place = in_place
+        self._made: ClassStatistics | None = None  # whose means lie in the place of the sums
         self._state = empty_moments(reference)
         self._plain: MomentState | None = None
         self._added = 0  # samples about zero that the state does not hold yet
@@ -65,13 +70,28 @@ class SourceSums:
     @property
     def state(self) -> MomentState:
         """All sums so far, about the references."""
+        self._reopen()
         if self._added and self._plain is not None:
             add_moments(self._state, self._plain)
             self._plain, self._added = emptied(self._plain), 0
         return self._state
 
+    @property
+    def weight(self) -> Tensor:
+        """Samples of each class (K,)."""
+        return self._state.weight if self._made is not None else self.state.weight
+
+    def _reopen(self) -> None:
+        """Sums in the place of the means, where these were not the last to be read."""
+        if self._made is not None:
+            mean, seen, weight = self._made.mean, self._made.seen.unsqueeze(1), self._made.weight.unsqueeze(1)
+            for rows in pieces(*mean.shape):
+                mean[rows] = torch.where(seen[rows], (mean[rows] - self.reference[rows]) * weight[rows], 0)
+            self._made = None
+
     def add(self, samples: Tensor, rows: ClassRows) -> None:
         """Add ``samples`` (n, p) that belong to ``rows``."""
+        self._reopen()
         if self.about_zero:
             if self._plain is None:
                 self._plain = self._nothing_about_zero()
@@ -85,10 +105,15 @@ class SourceSums:
 
     def add_weighted(self, samples: Tensor, weights: Tensor) -> None:
         """Add ``samples`` (n, p) with class weights (n, K)."""
+        self._reopen()
         update_moments(self._state, samples, weights)
 
     def statistics(self, samples: Tensor | None = None, labels: Tensor | None = None) -> ClassStatistics:
         """Class moments; ``samples`` (n, p) of the window and their ``labels`` stand in where rounding took tr Σ_k."""
+        if self._in_place:
+            if self._made is None:
+                self._made = class_statistics(self.state, self.state.total)
+            return self._made
         found = class_statistics(self.state)
         if self.about_zero and samples is not None and labels is not None:
             found = self._restored(found, samples, labels)
@@ -108,8 +133,13 @@ class SourceSums:
 
     def advance(self) -> None:
         """Begin the next window about the means of this one; about zero, if the last statistics allow it."""
-        _ = self.state  # with what was summed about zero
-        self._state = move_references(self._state)
+        if self._made is not None:
+            mean, seen = self._made.mean, self._made.seen.unsqueeze(1)
+            for rows in pieces(*mean.shape):
+                self.reference[rows] = torch.where(seen[rows], mean[rows], self.reference[rows])
+            self.clear()
+        else:
+            self._state = move_references(self.state)
         variance, self._variance = self._variance, None
         self.about_zero = variance is not None and self._may_be_about_zero(variance)
 
@@ -121,6 +151,7 @@ class SourceSums:
 
     def clear(self) -> None:
         """Forget all samples."""
+        self._made = None
         self._state = emptied(self._state)
         if self._added and self._plain is not None:
             self._plain, self._added = emptied(self._plain), 0
@@ -138,6 +169,7 @@ class SourceSums:
 
     def state_dict(self) -> dict[str, Any]:
         """CPU tensors and plain values. What is summed about zero stays so, to be rounded as without a stop."""
+        self._reopen()
         return {
             "state": _saved(self._state, "reference"),
             "plain": _saved(self._plain) if self._added and self._plain is not None else None,
@@ -146,10 +178,10 @@ class SourceSums:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device | str) -> SourceSums:
+    def from_state(cls, state: dict[str, Any], device: torch.device | str, *, in_place: bool = False) -> SourceSums:
         """The sums that ``state_dict`` was taken of, on ``device``."""
         kept = {name: x.to(device, copy=True) for name, x in state["state"].items()}
-        found = cls(kept["reference"])
+        found = cls(kept["reference"], in_place=in_place)
         found._state = MomentState(**kept)
         found.about_zero, found._added = state["about_zero"], state["added"]
         if state["plain"] is not None:

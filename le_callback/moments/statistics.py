@@ -33,11 +33,15 @@ class ClassStatistics(NamedTuple):
     mean_noise: Tensor
 
 
-def class_statistics(state: MomentState) -> ClassStatistics:
+def class_statistics(state: MomentState, mean: Tensor | None = None) -> ClassStatistics:
     """Means, within-class variances and the noise of the means.
 
     With W = Σw and degrees of freedom W − Σw²/W (n − 1 for integer labels):
     tr Σ_k = (Σ w‖x − r‖² − ‖Σ w(x − r)‖²/W) / dof, noise of the mean = tr Σ_k · Σw²/W².
+
+    Args:
+        state: the sums.
+        mean: (K, p) where the means are written; may be the ``total`` of the state, which is lost then.
 
     >>> from le_callback.moments.sums import empty_moments, update_moments
     >>> state = empty_moments(torch.zeros(2, 1))
@@ -47,7 +51,8 @@ def class_statistics(state: MomentState) -> ClassStatistics:
     """
     seen = state.weight > 0
     weight = torch.where(seen, state.weight, torch.nan)
-    mean, squares = state.reference.new_empty(state.reference.shape), torch.empty_like(state.scatter)
+    mean = state.reference.new_empty(state.reference.shape) if mean is None else mean
+    squares = torch.empty_like(state.scatter)
     for rows in pieces(*mean.shape):
         total = state.total[rows]
         offset = total / weight[rows].unsqueeze(1)
