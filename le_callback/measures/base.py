@@ -23,6 +23,7 @@ from le_callback.values import Tag
 MAX_PAIRED = 256  # classes of which all pairs are kept in a record; of more, an evenly spaced choice
 LEAST_JUDGED = 64  # samples that are compared with all class means, where these are very many
 _JUDGED_WORK = 2**28  # multiplications for that
+_DISTANCES = 2**20  # that are held at once
 _WIDE_NUMBERS = 2**18  # means of up to so many numbers are taken to double precision on the host
 
 
@@ -188,8 +189,11 @@ class SourceWindow:
         if self.projections is None:
             return None
         products, squared = self.projections
-        distances = torch.add(squared, products, alpha=-2)  # ‖x − m‖² up to ‖x‖²
-        return distances.nan_to_num_(nan=torch.inf).argmin(1)
+        found = []
+        for few in torch.split(products, max(1, _DISTANCES // max(1, products.shape[1]))):
+            distances = torch.add(squared, few, alpha=-2)  # ‖x − m‖² up to ‖x‖²
+            found.append(distances.nan_to_num_(nan=torch.inf).argmin(1))
+        return torch.cat(found)
 
 
 @dataclass(frozen=True)

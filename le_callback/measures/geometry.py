@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from le_callback.moments.sums import pieces
+
 BLOCK = 128  # rows of the Gram matrix that are computed at once
 WIDE_NUMBERS = 2**18  # distances of means of up to so many numbers are taken in double precision
 CANCELLED = 1 / 64  # of ‖X̄_k‖² + ‖X̄_l‖²: below, 2⟨X̄_k, X̄_l⟩ takes too many digits away
@@ -92,7 +94,16 @@ def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     >>> projections_on(torch.tensor([[3.0]]), torch.tensor([[0.0], [2.0]]))
     (tensor([[-2.,  2.]]), tensor([1., 1.]))
     """
-    unknown = means.sum(1).isnan()
-    centre = means[~unknown].mean(0) if bool(unknown.any()) else means.mean(0)
-    candidates = (means - centre).to(features.dtype)
-    return (candidates @ (features - centre).T).T, candidates.square().sum(1)  # the faster order for few classes
+    parts, unknown = pieces(*means.shape), means.sum(1).isnan()
+    if len(parts) > 1:  # no copy of very many means
+        totals = [torch.where(unknown[rows].unsqueeze(1), 0, means[rows]).sum(0) for rows in parts]
+        centre = torch.stack(totals).sum(0) / (~unknown).sum()
+    else:
+        centre = means[~unknown].mean(0) if bool(unknown.any()) else means.mean(0)
+    x = (features - centre).T
+    products, squared = x.new_empty(len(means), len(features)), x.new_empty(len(means))
+    for rows in parts:
+        candidates = (means[rows] - centre).to(features.dtype)
+        torch.mm(candidates, x, out=products[rows])  # the faster order for few classes
+        squared[rows] = candidates.square().sum(1)
+    return products.T, squared
