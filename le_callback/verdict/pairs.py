@@ -80,14 +80,16 @@ class PairSeries:
         return replace(self, times=self.times[window:], pairs=self.pairs[window:])
 
     def lowest(self) -> tuple[Array, tuple[tuple[int, int], ...]]:
-        """The smallest y of each window, and the pair of which it is; NaN and an empty pair where none is known."""
-        values, names = [], []
+        """The smallest y of each window, and its pair; NaN and an empty pair where none is known."""
         first, second = np.triu_indices(len(self.classes), 1)
-        for y in self.pairs:
-            i = -1 if np.isnan(y).all() else int(np.nanargmin(y))
-            values.append(NAN if i < 0 else float(y[i]))
-            names.append((0, 0) if i < 0 else (self.classes[first[i]], self.classes[second[i]]))
-        return np.array(values), tuple(names)
+        y = np.array(self.pairs, dtype=np.float64).reshape(len(self.pairs), len(first))
+        if not y.size:
+            return np.full(len(y), NAN), ((0, 0),) * len(y)
+        lowest = np.where(np.isnan(y), np.inf, y)
+        at, known = lowest.argmin(1), np.isfinite(lowest.min(1))
+        pairs = zip(first[at].tolist(), second[at].tolist(), known.tolist(), strict=True)
+        names = ((self.classes[i], self.classes[j]) if there else (0, 0) for i, j, there in pairs)
+        return np.where(known, lowest.min(1), NAN), tuple(names)
 
     def worst(self, last: int) -> tuple[Array, Array, float, tuple[int, int] | None]:
         """The worst tenth of the pairs over the last windows: their course, about its mean.
