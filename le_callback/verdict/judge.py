@@ -256,7 +256,7 @@ def _taken_in(state: JudgeState, record: WindowRecord) -> JudgeState:
         if found.held_out:
             old = series.get(layer) or PairSeries.of(len(record.class_samples), found.classes)
             series[layer] = old.add(record.primary.time, found)
-    jump, jumped = _joint_jump(series), record.window[0]
+    jump, jumped = _joint_jump(series) or _recovery(state.jump, series), record.window[0]
     if jump is not None:
         series = {layer: one.since(len(one.times) - 2) for layer, one in series.items()}
         return replace(state, series=series, jump=jump, jumped=jumped, name=_said(jump), others=0)
@@ -273,6 +273,15 @@ def _joint_jump(series: Mapping[str, PairSeries]) -> Jump | None:
     if not found or len(found) < len(jumps) or len({jump.falls for jump in found}) > 1:
         return None
     return min(found, key=lambda jump: abs(jump.after - jump.before))
+
+
+def _recovery(fall: Jump | None, series: Mapping[str, PairSeries]) -> Jump | None:
+    """The way back up from a fall of which half is made good in two windows in a row, by all layers."""
+    if fall is None or not fall.falls:
+        return None
+    now = np.array([one.lowest()[0][-2:] for one in series.values()])
+    half = (fall.before + fall.after) / 2
+    return Jump(fall.after, float(now.mean(1).min())) if (now > half).all() else None
 
 
 def _said(jump: Jump) -> Verdict:
