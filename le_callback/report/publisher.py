@@ -137,12 +137,13 @@ class Publisher:
     def finish(self, trainer: Trainer, record: WindowRecord, class_names: Sequence[str]) -> None:
         """The end of the run as a row of TensorBoard's HPARAMS tab: verdict, worst pair, and the overview's values."""
         named = self._named(record, self._level)
-        values: dict[str, str | float] = {"verdict": getattr(record.regime, "name", "not known")}
+        values: dict[str, str | float] = {f"{GROUP}/0_verdict": getattr(record.regime, "name", "not known")}
         found = record.discriminability.get("logits") or record.discriminability.get("features")
         if found is not None and found.worst:
-            values["worst_pair"] = " / ".join(class_names[k] for k in found.worst[0][:2])
-        for card, tag in overview(named, self.prefix).items():
-            values[f"end/{card.partition('/')[2].partition('_')[2]}"] = named[tag]
+            values[f"{GROUP}/3_worst_pair_classes"] = " / ".join(class_names[k] for k in found.worst[0][:2])
+        values |= {
+            f"{GROUP}/{card.partition('/')[2]}": named[tag] for card, tag in overview(named, self.prefix).items()
+        }
         self._audience.hparams(
             trainer.loggers, f"{GROUP.lower()}{self.prefix and '-' + self.prefix.rstrip('/')}", values
         )
