@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from le_callback.capture.labels import LabelSource
@@ -182,13 +183,13 @@ class LECallback(AnyCallback):
             summary=summary,
         )
         self._session = Idle({})
+        named = type(head).__name__ if isinstance(head, nn.Module) else head
+        self._state_key = self._generate_state_key(head=named, outputs=outputs, name=name)
 
     @property
     @override
     def state_key(self) -> str:
-        a = self.arguments
-        head = type(a.head).__name__ if isinstance(a.head, nn.Module) else a.head
-        return self._generate_state_key(head=head, outputs=a.outputs, name=a.name)
+        return self._state_key  # made once: Lightning asks for it at every hook
 
     @property
     def monitor(self) -> SeparationMonitor | None:
@@ -240,6 +241,10 @@ class LECallback(AnyCallback):
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._session.begin_batch(trainer, batch)
+
+    @override
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        self._session.capturing.after_forward(trainer)
 
     @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
-from le_callback.measures.geometry import AT_ONCE, pieces
+from le_callback.measures.geometry import AT_ONCE, in_cache
 from le_callback.measures.mean_geometry import MeanGeometry
 from le_callback.measures.neural_collapse import eigenvalue_variation
 from le_callback.measures.pair_cosines import PairCosines
@@ -116,7 +116,7 @@ def self_duality(means: Tensor, weights: Tensor) -> tuple[float, float]:
 def _duality(geometry: MeanGeometry, weights: Tensor) -> tuple[float, float]:
     means, lengths, centre = geometry.centred, geometry.norms, weights.mean(0)
     norms, products = torch.empty_like(lengths), torch.empty_like(lengths)
-    for rows in pieces(means):
+    for rows in in_cache(means):
         w = weights[rows] - centre
         norms[rows] = torch.linalg.vector_norm(w, dim=1)
         products[rows] = w.mul_(means[rows]).sum(1)
@@ -127,7 +127,7 @@ def _duality(geometry: MeanGeometry, weights: Tensor) -> tuple[float, float]:
     if squared < _CANCELLED:
         squared = sum(
             float((means[rows] / first).sub_((weights[rows] - centre).div_(second)).square_().sum())
-            for rows in pieces(means)
+            for rows in in_cache(means)
         )
     return math.sqrt(squared), float((products / lengths / norms).mean())
 
@@ -169,7 +169,7 @@ def predict(gamma: float, B: float, common: float, difference: float) -> Predict
 
 
 def orthogonality(means: Tensor, other: Tensor) -> float:
-    """NC5: mean over the classes of |cos(X̄_k, μ)| with μ the mean of out-of-distribution samples; about the origin.
+    """NC5: mean over the classes of ``|cos(X̄_k, μ)|`` with μ the mean of out-of-distribution samples; about the origin.
 
     Args:
         means: (K, p) class means.
