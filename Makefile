@@ -8,6 +8,7 @@
 # make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.verdict.*' for one file
 # make overhead   own cost beside bare kernels
 # make gpu   own cost on a GPU, which it needs
+# make log-step REVISION=…   a log step beside that of another revision
 # make collapse   neural collapse at any number of classes, beside a dense implementation
 # make memory   memory, time and checkpoints with very many classes
 # make paper   the source paper's experiments: figures 1 to 5 and tables; interrupted, it goes on where it was
@@ -75,7 +76,7 @@ clean:
 	rm -rf .venv dist site mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy live tail-index overhead gpu memory collapse phase-transition forecast imitation paper
+.PHONY: accuracy live tail-index overhead gpu memory collapse log-step phase-transition forecast imitation paper
 overhead: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
 
@@ -84,6 +85,9 @@ gpu: .venv/ready
 
 memory: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py
+
+log-step: .venv/ready
+	$(BIN)/python benchmarks/log_step.py $(REVISION)
 
 collapse: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/collapse.py
