@@ -20,6 +20,7 @@ from le_callback.capture.labels import LabelSource
 from le_callback.errors import require
 from le_callback.monitor import SeparationMonitor
 from le_callback.probe.data import ProbeData
+from le_callback.probe.epoch_pass import EpochReading, OutData, WholeData
 from le_callback.probe.probe import Forward
 from le_callback.records import WindowRecord
 from le_callback.report.tags import Level
@@ -75,6 +76,14 @@ class LECallback(AnyCallback):
             the module is called on the batch without its labels.
         matrix_classes: classes, by name or index, of the LE matrix E that a probe measures, drawn as ``le/matrix``. By
             default all classes, if these are at most 64, else none.
+        exact: labelled samples that are passed through the model at the end of epochs, all of them, as the probe is:
+            ``"train"`` for the training data, read by index, or a loader that ends, a dataset or a pair of tensors.
+            Their neural collapse is logged as ``collapse/epoch/<measure>`` and, as ``…_difference``, how far the last
+            window was from it. Every process reads all of them. Off by default.
+        out_of_distribution: samples of none of the classes, a loader, a dataset or a tensor, that are passed through
+            the model then, too: ``collapse/epoch/nc5`` is their orthogonality to the class means, those of the windows
+            where ``exact`` is not given.
+        exact_every_n_epochs: epochs between two such readings.
         alerts: rules that look at every window: True for the default rules, False for none, or rules of your own:
             callables of the ``WindowRecord`` that return an ``Alert`` or ``None``, or objects as those in
             ``le_callback.alerts``. Each raises once, and again after it was over; ``alerts/<rule>`` is 1 meanwhile.
@@ -125,6 +134,9 @@ class LECallback(AnyCallback):
         probe_every_n_steps: int | None = None,
         probe_forward: Forward | None = None,
         matrix_classes: Sequence[int | str] | None = None,
+        exact: WholeData | None = None,
+        out_of_distribution: OutData | None = None,
+        exact_every_n_epochs: int = 1,
         alerts: bool | Sequence[Callable[..., Any]] = True,
         on_alert: OnAlert = "warn",
         alert_checkpoints: str | Path | None = None,
@@ -155,6 +167,9 @@ class LECallback(AnyCallback):
             probe_every_n_steps=probe_every_n_steps,
             probe_forward=probe_forward,
             matrix_classes=matrix_classes,
+            exact=exact,
+            out_of_distribution=out_of_distribution,
+            exact_every_n_epochs=exact_every_n_epochs,
             alerts=alerts,
             actions=Actions(on_alert, alert_checkpoints, notify),
             name=name,
@@ -186,6 +201,11 @@ class LECallback(AnyCallback):
     def last_record(self) -> WindowRecord | None:
         """What the last window said; None before the first."""
         return self._session.measurement.last_record
+
+    @property
+    def last_epoch(self) -> EpochReading | None:
+        """What ``exact`` and ``out_of_distribution`` said at the end of the last epoch in which they were read."""
+        return self._session.last_epoch
 
     @property
     def trajectory(self) -> Trajectory | None:
@@ -242,7 +262,7 @@ class LECallback(AnyCallback):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._session.capturing.pause()
+        self._session.end_epoch(trainer, pl_module)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

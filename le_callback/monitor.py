@@ -155,6 +155,11 @@ class SeparationMonitor:
     def _following(self, classes: Sequence[int] | None) -> Following | None:
         return None if classes is None else Following(self.num_classes, classes, self.settings.ignore_index)
 
+    def known_means(self) -> Tensor | None:
+        """The class means of the features in the windows that were closed (K, p), NaN where unknown; None before."""
+        window = self.every or self.window
+        return None if window is None else window.previous_means("features")
+
     def skip(self, key: str, count: int = 1) -> None:
         """Count something that was left out, by its key in ``notices.SKIPPED``."""
         self.skipped[key] += count

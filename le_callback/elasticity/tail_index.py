@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from le_callback.values import NAN, Array
+from le_callback.values import NAN, Array, Estimate
 
 _UNKNOWN = (NAN, NAN)
+RECENT = 0.1  # share of the time that is recent
 
 
 @dataclass(frozen=True)
@@ -103,16 +104,26 @@ def finite_time_index(times: Array, cumulative: Array) -> float:
     >>> round(finite_time_index(np.array([98.0, 99.0]), np.array([10.0, 10.0])), 6)
     0.499...
     """
-    if not len(times) or np.isnan(cumulative).any() or not (times > 0).all():
-        return NAN
-    if (cumulative <= 0).any():
-        return math.inf
-    return float(1 - np.mean(np.log(cumulative) / np.log1p(times)))
+    return float(_indices(times, cumulative[None])[0])
+
+
+def _indices(times: Array, cumulative: Array) -> Array:
+    """``finite_time_index`` of several F ``(m, n)`` at the same times: ``(m,)``."""
+    if not len(times) or not times.min() > 0:
+        return np.full(len(cumulative), NAN)
+    lowest = cumulative.min(1)  # NaN if one is
+    positive = np.where(lowest[:, None] > 0, cumulative, 1.0)
+    index = 1 - (np.log(positive) / np.log1p(times)).mean(1)
+    return np.where(np.isnan(lowest), NAN, np.where(lowest > 0, index, math.inf))
 
 
 def recent_index(
-    times: Sequence[float], cumulative: Sequence[float], share: float = 0.1, either_sign: bool = False
-) -> float:
+    times: Sequence[float],
+    cumulative: Sequence[float],
+    share: float = RECENT,
+    either_sign: bool = False,
+    half_width: float = NAN,
+) -> Estimate:
     """Finite-time index over the last ``share`` of the time, as it is followed live.
 
     Args:
@@ -120,22 +131,24 @@ def recent_index(
         cumulative: F ``(T,)``, finite.
         share: of the time from the last point backwards that is averaged over.
         either_sign: take the absolute value of an F that is negative throughout the tail, as B usually is.
+        half_width: of the interval of F at the end, taken as one error common to the whole tail.
 
     Returns:
         As ``finite_time_index``; with ``either_sign``, NaN where F changes its sign.
 
-    >>> round(recent_index([1.0, 98.0, 99.0], [1.0, 10.0, 10.0]), 6)
-    0.499...
+    >>> found = recent_index([1.0, 98.0, 99.0], [1.0, 10.0, 10.0], half_width=1.0)
+    >>> round(found.value, 6), round(found.low, 2), round(found.high, 2)
+    (0.499..., 0.48, 0.52)
     """
     if not len(times):
-        return NAN
+        return Estimate.unknown()
     t, F = np.asarray(times, dtype=np.float64), np.asarray(cumulative, dtype=np.float64)
     late = (t >= (1 - share) * t[-1]) & (t > 0)
     t, F = t[late], F[late]
     if either_sign and (F < 0).all():
         F = -F
-    index = finite_time_index(t, F)
-    return NAN if either_sign and math.isinf(index) else index
+    value, low, high = _indices(t, F + np.array([[0.0], [half_width], [-half_width]])).tolist()
+    return Estimate.unknown() if either_sign and math.isinf(value) else Estimate(value, low, high)
 
 
 def index_with_interval(tail: Tail, reference_time: float) -> TailIndex:

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def fan_chart(forecast: Forecast, truth: SourceTrajectory | None = None, title: str | None = None) -> Figure:
+def fan_chart(
+    forecast: Forecast, truth: SourceTrajectory | None = None, title: str | None = None, noisy: bool = False
+) -> Figure:
     """Worst pair over time: gap, and gap over within-class deviation where that is known, with the separation time.
 
     Args:
         forecast: what was foreseen; one without bands shows the past and why.
         truth: class means of the same source; what is later than the forecast is drawn as what came.
         title: what the figure shows.
+        noisy: whether ``truth`` is of batches: their sampling noise is then taken off, as in the forecast.
 
     Returns:
         A figure without a window; logarithmic axes but for the time.
@@ -32,22 +35,23 @@ def fan_chart(forecast: Forecast, truth: SourceTrajectory | None = None, title: 
     """
     from matplotlib.figure import Figure
 
-    later = None if truth is None else _worst(truth, forecast)
+    later = None if truth is None else worst_since(truth, forecast, noisy)
     rows = 1 if forecast.past_ratio is None else 2
-    figure = Figure(figsize=(9.5, 1.2 + 2.9 * rows), dpi=90, layout="constrained")
+    figure = Figure(figsize=(4.6, 0.8 + 2.3 * rows), dpi=130, layout="constrained")
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     _panel(panels[0], forecast, forecast.past_worst_gap, forecast.worst_gap, None if later is None else later[:2])
-    panels[0].set_ylabel("smallest gap of two class means\n‖X̄ₖ − X̄ₗ‖, units of the features")
+    panels[0].set_ylabel("smallest gap of two\nclass means, ‖X̄ₖ − X̄ₗ‖", fontsize=8)
     if forecast.past_ratio is not None:
         _panel(panels[1], forecast, forecast.past_ratio, forecast.ratio, None if later is None else later[::2])
-        panels[1].set_ylabel("smallest gap over\nwithin-class deviation")
+        panels[1].set_ylabel("smallest gap over\nwithin-class deviation", fontsize=8)
         _mark_separation(panels[1], forecast)
-    panels[-1].set_xlabel(f"time, {forecast.time_unit}s")
+    panels[-1].set_xlabel(f"time, {forecast.time_unit}s", fontsize=8)
     for axes in panels:
-        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+        axes.legend(fontsize=7, loc="best", framealpha=0.6, borderpad=0.3, labelspacing=0.25)
+        axes.tick_params(labelsize=7)
     when = f"forecast made at {forecast.time_unit} {clock(forecast.made_at)}, {forecast.model}-model"
     told = forecast.status or f"separation: {forecast.separation.status}"
-    figure.suptitle(f"{title or when}\n{told}", fontsize=10)
+    figure.suptitle(f"{title or when}\n{told}", fontsize=8, wrap=True)
     return figure
 
 
@@ -75,8 +79,12 @@ def _mark_separation(axes: Axes, forecast: Forecast) -> None:
     axes.plot(separation.median, separation.level, "o", color="tab:green", label="separation, with interval")
 
 
-def _worst(truth: SourceTrajectory, forecast: Forecast) -> tuple[Array, Array, Array]:
-    """Times, worst gap and worst ratio of the pairs of the forecast, since it was made."""
+def worst_since(truth: SourceTrajectory, forecast: Forecast, noisy: bool = False) -> tuple[Array, Array, Array]:
+    """Times, worst gap and worst ratio of the pairs of the forecast, since it was made.
+
+    Raises:
+        ValueError: a ``truth`` of another number of classes.
+    """
     num_classes, pairs = len(forecast.along.low.T), forecast.pairs
     if truth.means.shape[1] != num_classes:
         raise ValueError(
@@ -87,5 +95,7 @@ def _worst(truth: SourceTrajectory, forecast: Forecast) -> tuple[Array, Array, A
         return np.zeros(0), np.zeros(0), np.zeros(0)
     means = truth.means[part].astype(np.float64)
     spread = truth.mean_noise[part].astype(np.float64) * truth.counts[part]
-    curves = quantities(means, frame_at(means[0], np.ones(len(pairs)), pairs), deviation=pair_deviation(spread, pairs))
+    noise = truth.mean_noise[part].astype(np.float64) if noisy else None
+    frame = frame_at(means[0], np.ones(len(pairs)), pairs)
+    curves = quantities(means, frame, deviation=pair_deviation(spread, pairs), noise=noise)
     return truth.times[part], np.exp(curves[:, -2]), np.exp(curves[:, -1])
