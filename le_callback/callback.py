@@ -72,8 +72,8 @@ class LECallback(AnyCallback):
             samples of each class that are taken from the training data. Logged as ``le/<model>_probe_<source>/…``,
             and ``le/measured_<source>/…``: what the step after each reading did to it. Off by default.
         probe_every_n_steps: optimizer steps between two readings of the probe. By default the window.
-        probe_forward: how to call the model on a batch of the probe, a callable of the module and the batch. By default
-            the module is called on the batch without its labels.
+        probe_forward: how to call the model on a batch of the probe, of ``exact`` and of ``out_of_distribution``: a
+            callable of the module and the batch. By default the module is called on the batch without its labels.
         matrix_classes: classes, by name or index, of the LE matrix E that a probe measures, drawn as ``le/matrix``. By
             default all classes, if these are at most 64, else none.
         exact: labelled samples that are passed through the model at the end of epochs, all of them, as the probe is:
