@@ -1,7 +1,8 @@
 # make demo   train on GeoMNIST with the callback attached and print the summary
 # make test   run the tests with two workers
-# make check  lint, types and which rooms may import which
-# make tables   write the tables in README.md, docs/tags.md and docs/kinds.md
+# make check  lint, spelling, types and which rooms may import which
+# make docs   the documentation as a site, site/index.html; a warning is an error
+# make tables   write the tables in docs/tags.md and docs/kinds.md
 # make screenshots   the picture of the tab in the README, from the demo's run; needs chromium and chromedriver
 # make package   build the package, check it, and fit in an environment that has nothing else
 # make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.verdict.*' for one file
@@ -18,12 +19,12 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 export MPLBACKEND ?= Agg
 
-.PHONY: demo test check tables screenshots package mutants format clean
+.PHONY: demo test check docs tables screenshots package mutants format clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,loggers]'
 	touch $@
 
 demo: .venv/ready
@@ -35,11 +36,15 @@ test: .venv/ready
 check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: .venv/ready
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs site
+
 tables: .venv/ready
-	$(BIN)/python -m le_callback.report.reference README.md docs/tags.md
+	$(BIN)/python -m le_callback.report.reference docs/tags.md
 	$(BIN)/python tests/kinds/page.py docs/kinds.md
 
 RUN ?= runs
@@ -67,7 +72,7 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv dist mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv dist site mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
 .PHONY: accuracy live tail-index overhead gpu memory collapse phase-transition forecast imitation paper

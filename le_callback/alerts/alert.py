@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from le_callback.verdict.words import joined as joined
-from le_callback.verdict.words import shortened
+from le_callback.verdict.words import joined, shortened
 
 PLACEHOLDER = "{classes}"
 
@@ -57,11 +56,16 @@ def describe(alert: Alert, class_names: Sequence[str] = ()) -> str:
     """
     names = _names(alert.classes, class_names)
     where = f" ({shortened(names)})" if names else ""
-    cause, advice = (_filled(text, names) for text in (alert.cause, alert.advice))
+    cause, advice = (filled(text, names) for text in (alert.cause, alert.advice))
     return f"{alert.rule} at step {alert.step:,}{where}: {cause} {advice}"
 
 
-def _filled(text: str, names: Sequence[str]) -> str:
+def filled(text: str, names: Sequence[str]) -> str:
+    """A cause or an advice with the names of its classes.
+
+    >>> filled("{class 1} drifts; look at {classes}.", ["cat", "dog"])
+    'dog drifts; look at cat and dog.'
+    """
     text = text.replace(PLACEHOLDER, joined(names))
     return re.sub(r"\{class (\d+)\}", lambda m: names[int(m[1])] if int(m[1]) < len(names) else m[0], text)
 

@@ -129,7 +129,7 @@ class NeuralCollapse(ETFAngles):
     - ``nc4`` share of samples for which the head says the class of the nearest class mean: by the ``logits`` given to
       ``update``, or by the head of ``set_head``. It is read on at most ``samples`` samples, chosen by a hash of their
       features, so that neither order nor processes matter;
-    - ``nc5`` mean |cos| of class means and the mean of what ``update_out`` was given;
+    - ``nc5`` mean ``|cos|`` of class means and the mean of what ``update_out`` was given;
     - ``effective_rank`` (tr Σ_B)²/tr Σ_B² and ``stable_rank`` tr Σ_B/λ_max(Σ_B).
 
     It holds K·p + p² numbers in double precision and the samples in single precision; an update takes N·p²

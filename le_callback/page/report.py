@@ -19,7 +19,18 @@ from le_callback.page.reading import Line, RunData, read_run
 MOST_REPORT_BYTES = 5 * 2**20
 _MOST_DATA = 4 * 2**20  # of a report, for all its runs together, compressed and in base64
 _ASSETS = Path(__file__).parent / "assets"
-_MODULES = ("data.js", "plots.js", "classes.js", "page.js")  # each uses only those before it
+# each uses only those before it
+_MODULES = (
+    "data.js",
+    "plots.js",
+    "classes.js",
+    "charts.js",
+    "answers.js",
+    "outlook.js",
+    "more.js",
+    "page.js",
+    "mount.js",
+)
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 
@@ -110,7 +121,7 @@ def answers(run: RunData, row: Line) -> dict[str, str]:
         "How fast?": str(row.get("rate") or "not known yet"),
         "Which pair is worst?": _pair(run, row),
         "Since when?": f"since step {since:,}" if isinstance(since, int) else "not known yet",
-        "What to do?": " ".join(advice) or _advice(run, row),
+        "What to do?": " ".join([*_advice(run, row, bool(alerts)), *advice]),
     }
     return {question: " ".join(answer.split()) for question, answer in told.items()}
 
@@ -133,14 +144,15 @@ def _keys(row: Line) -> list[str]:
     return [key for key in found if isinstance(key, str)]
 
 
-def _advice(run: RunData, row: Line) -> str:
+def _advice(run: RunData, row: Line, alerted: bool) -> list[str]:
+    """What the row says; beside alerts only that the learning rate jumped, as that may be their cause."""
     told, jump = run.head.get("advice"), row.get("jump")
     texts = told if isinstance(told, dict) else ADVICE
     filled = {"pair": _pair(run, row).rpartition(",")[0], "step": "", "factor": ""}
     if isinstance(jump, list) and len(jump) == 2 and all(isinstance(n, (int, float)) for n in jump):
         filled |= {"step": f"{jump[0]:,}", "factor": f"{jump[1]:.3g}"}
-    sentences = " ".join(str(texts.get(key, "")) for key in _keys(row))
-    return re.sub(r"{(pair|step|factor)}", lambda found: filled[found.group(1)], sentences)
+    keys = [key for key in _keys(row) if key == "jump" or not alerted]
+    return [re.sub(r"{(pair|step|factor)}", lambda found: filled[found.group(1)], str(texts.get(k, ""))) for k in keys]
 
 
 def _pair(run: RunData, row: Line) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 import torch
 
-from le_callback.alerts.alert import PLACEHOLDER, Alert, joined
+from le_callback.alerts.alert import Alert, filled
 from le_callback.page.advice import ADVICE
 from le_callback.page.datafile import DataFile
 from le_callback.page.folders import data_name
@@ -154,13 +154,13 @@ class PageWriter:
         """Write alerts that were raised."""
         for alert in alerts:
             names = [class_names[k] if 0 <= k < len(class_names) else str(k) for k in alert.classes]
-            texts = {key: getattr(alert, key).replace(PLACEHOLDER, joined(names)) for key in ("cause", "advice")}
+            texts = {key: filled(getattr(alert, key), names) for key in ("cause", "advice")}
             self._add("alert", {"step": alert.step, "rule": alert.rule, "classes": list(alert.classes), **texts})
 
-    def forecast(self, step: int, text: str) -> None:
-        """Write what the latest forecast says."""
+    def forecast(self, step: int, text: str, charts: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Write what the latest forecast says, and it and the one before beside what came (``outlook.outlook``)."""
         if text:
-            self._add("forecast", {"step": step, "text": text})
+            self._add("forecast", {"step": step, "text": text, "charts": list(charts)})
 
     def finish(self) -> None:
         """The training ends: its last row and frame are written, whatever the strides."""

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def fan_chart(forecast: Forecast, truth: SourceTrajectory | None = None, title: str | None = None) -> Figure:
+def fan_chart(
+    forecast: Forecast, truth: SourceTrajectory | None = None, title: str | None = None, noisy: bool = False
+) -> Figure:
     """Worst pair over time: gap, and gap over within-class deviation where that is known, with the separation time.
 
     Args:
         forecast: what was foreseen; one without bands shows the past and why.
         truth: class means of the same source; what is later than the forecast is drawn as what came.
         title: what the figure shows.
+        noisy: whether ``truth`` is of batches: their sampling noise is then taken off, as in the forecast.
 
     Returns:
         A figure without a window; logarithmic axes but for the time.
@@ -32,7 +35,7 @@ def fan_chart(forecast: Forecast, truth: SourceTrajectory | None = None, title: 
     """
     from matplotlib.figure import Figure
 
-    later = None if truth is None else _worst(truth, forecast)
+    later = None if truth is None else worst_since(truth, forecast, noisy)
     rows = 1 if forecast.past_ratio is None else 2
     figure = Figure(figsize=(9.5, 1.2 + 2.9 * rows), dpi=90, layout="constrained")
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
@@ -75,8 +78,12 @@ def _mark_separation(axes: Axes, forecast: Forecast) -> None:
     axes.plot(separation.median, separation.level, "o", color="tab:green", label="separation, with interval")
 
 
-def _worst(truth: SourceTrajectory, forecast: Forecast) -> tuple[Array, Array, Array]:
-    """Times, worst gap and worst ratio of the pairs of the forecast, since it was made."""
+def worst_since(truth: SourceTrajectory, forecast: Forecast, noisy: bool = False) -> tuple[Array, Array, Array]:
+    """Times, worst gap and worst ratio of the pairs of the forecast, since it was made.
+
+    Raises:
+        ValueError: a ``truth`` of another number of classes.
+    """
     num_classes, pairs = len(forecast.along.low.T), forecast.pairs
     if truth.means.shape[1] != num_classes:
         raise ValueError(
@@ -87,5 +94,7 @@ def _worst(truth: SourceTrajectory, forecast: Forecast) -> tuple[Array, Array, A
         return np.zeros(0), np.zeros(0), np.zeros(0)
     means = truth.means[part].astype(np.float64)
     spread = truth.mean_noise[part].astype(np.float64) * truth.counts[part]
-    curves = quantities(means, frame_at(means[0], np.ones(len(pairs)), pairs), deviation=pair_deviation(spread, pairs))
+    noise = truth.mean_noise[part].astype(np.float64) if noisy else None
+    frame = frame_at(means[0], np.ones(len(pairs)), pairs)
+    curves = quantities(means, frame, deviation=pair_deviation(spread, pairs), noise=noise)
     return truth.times[part], np.exp(curves[:, -2]), np.exp(curves[:, -1])

@@ -17,11 +17,13 @@ from le_callback.notices import Notices
 from le_callback.records import WindowRecord
 from le_callback.report.fan_chart import fan_chart
 from le_callback.report.heatmaps import cosine_figure, matrix_figure
+from le_callback.report.overview import GROUP, overview
 from le_callback.report.running_forecast import RunningForecast, primary_source
 from le_callback.report.tags import Level, find_tag, scalars
 from le_callback.report.terminal import spelled, terminal_encoding
 from le_callback.report.writers import Audience
 from le_callback.trajectory import Trajectory
+from le_callback.values import Source
 
 
 class Publisher:
@@ -107,7 +109,7 @@ class Publisher:
         """Give the scalars of the level to all loggers."""
         step = trainer.fit_loop.epoch_loop._batches_that_stepped
         named = self._named(record, self._level)
-        self._audience.scalars(trainer.loggers, named, step)
+        self._audience.scalars(trainer.loggers, named, step, overview(named, self.prefix))
         if not self._laid_out:
             self._laid_out = True
             title = self.prefix.rstrip("/") or "separability"
@@ -117,6 +119,19 @@ class Publisher:
         """What TensorBoard tells beside a tag."""
         found = find_tag(tag.removeprefix(self.prefix))
         return "" if found is None else f"{found.meaning} Look for: {found.look_for}."
+
+    def finish(self, trainer: Trainer, record: WindowRecord, class_names: Sequence[str]) -> None:
+        """The end of the run as a row of TensorBoard's HPARAMS tab: verdict, worst pair, and the overview's values."""
+        named = self._named(record, self._level)
+        values: dict[str, str | float] = {"verdict": getattr(record.regime, "name", "not known")}
+        found = record.discriminability.get("logits") or record.discriminability.get("features")
+        if found is not None and found.worst:
+            values["worst_pair"] = " / ".join(class_names[k] for k in found.worst[0][:2])
+        for card, tag in overview(named, self.prefix).items():
+            values[f"end/{card.partition('/')[2].partition('_')[2]}"] = named[tag]
+        self._audience.hparams(
+            trainer.loggers, f"{GROUP.lower()}{self.prefix and '-' + self.prefix.rstrip('/')}", values
+        )
 
     def has_viewers(self, trainer: Trainer) -> bool:
         """Whether a logger could show a figure or a text."""
@@ -155,7 +170,7 @@ class Publisher:
         truth = trajectory.sources[source]
         for tag, forecast in (("le/forecast", running.latest), ("le/forecast_checked", running.previous)):
             if forecast is not None:
-                draw = partial(fan_chart, forecast, truth)
+                draw = partial(fan_chart, forecast, truth, noisy=not Source.parse(source).probe)
                 self._audience.figure(trainer.loggers, f"{self.prefix}{tag}", draw, step)
         self.text(trainer, "separation/forecast", running.sentence(), step)
 

@@ -1,6 +1,6 @@
-"""The registry of tags as tables for README and docs.
+"""The registry of tags as tables for the documentation.
 
-    python -m le_callback.report.reference README.md docs/tags.md [--check]
+    python -m le_callback.report.reference docs/tags.md [--check]
 
 rewrites what stands between ``<!-- tags: essential -->`` or ``<!-- tags: all -->`` and ``<!-- end of tags -->``.
 """

@@ -1,8 +1,8 @@
 """The one registry of tags: every scalar that is told, what it means, and how it is read from a record.
 
 Tags of measures stand with the measures (``le_callback.measures``), those of coefficients and probe in
-``coefficient_tags``; those of verdict and alerts are here. Scalars, the tables of README and docs, and the table at the
-end of a run come from this list.
+``coefficient_tags``; those of verdict and alerts are here. Scalars, the tables of the documentation, and the table
+at the end of a run come from this list.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class CommonDirection:
 
 
 def common_direction(means: Any, *, deviation: Any = None) -> CommonDirection:
-    """The direction with the largest smallest margin, max_ν min_{k≠l} |⟨ν, m_k − m_l⟩| over ‖ν‖ = 1.
+    """The direction with the largest smallest margin, max_ν min_{k≠l} ``|⟨ν, m_k − m_l⟩|`` over ‖ν‖ = 1.
 
     In a given order the best ν is, as for a support vector machine with a hard margin, the point of least norm in the
     convex hull of the differences of neighbours. Up to six classes all orders are tried. For more, orders are taken

@@ -13,12 +13,16 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 from le_callback.alerts.alert import Alert
 from le_callback.notices import Notices
+from le_callback.page.outlook import outlook
 from le_callback.page.report import write_report
 from le_callback.page.writer import About, PageWriter, folder_of
+from le_callback.report.running_forecast import primary_source
 from le_callback.report.table import OwnCost
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.measurement import Measurement
 from le_callback.trainer.schedule import learning_rate
+from le_callback.trajectory import Trajectory
+from le_callback.values import Source
 
 
 class NoPaging:
@@ -29,6 +33,9 @@ class NoPaging:
 
     def alerts(self, trainer: Trainer, measured: Measurement, alerts: Sequence[Alert]) -> None:
         """Alerts were raised."""
+
+    def forecast(self, trainer: Trainer, measured: Measurement, trajectory: Trajectory) -> None:
+        """There is a forecast, or more has come of one."""
 
     def end(self, trainer: Trainer, measured: Measurement) -> None:
         """The training is over."""
@@ -69,13 +76,19 @@ class Paging(NoPaging):
         if alerts:
             self._surviving(trainer, lambda writer: writer.alerts(alerts, measured.class_names))
 
+    def forecast(self, trainer: Trainer, measured: Measurement, trajectory: Trajectory) -> None:
+        """Write the latest forecast, and the one before, beside what came since."""
+        made, source = measured.forecast, primary_source(trajectory)
+        if source is None or made.latest is None:
+            return
+        truth, noisy, step = trajectory.sources[source], not Source.parse(source).probe, trainer.global_step
+        charts = [outlook(found, truth, noisy) for found in (made.latest, made.previous) if found is not None]
+        self._surviving(trainer, lambda writer: writer.forecast(step, made.sentence(), charts))
+
     def end(self, trainer: Trainer, measured: Measurement) -> None:
         """Write what is left and, where the user asked for it, the report."""
 
         def finish(writer: PageWriter) -> None:
-            record = measured.last_record
-            if record is not None:
-                writer.forecast(record.step, measured.forecast.sentence())
             writer.finish()
             if self._arguments.report:
                 for path in writer.paths:

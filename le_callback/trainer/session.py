@@ -216,8 +216,11 @@ class Session(Idle):
             self._evaluate(trainer)
         elif not due_for_figures(windows):
             self._draw(trainer)
-        if isinstance(self.measurement, Measurement):
-            self._paging.end(trainer, self.measurement)
+        if isinstance(measured := self.measurement, Measurement):
+            self._paging.end(trainer, measured)
+            if measured.last_record is not None and trainer.is_global_zero:
+                with self.notices.surviving("the end of the run could not be told"):
+                    self._publisher.finish(trainer, measured.last_record, measured.class_names)
         self.release()
 
     @override
@@ -328,3 +331,4 @@ class Session(Idle):
             if due_for_figures(measured.windows):
                 measured.forecast.renew(trajectory, measured.windows)
             self._publisher.forecast(trainer, measured.forecast, trajectory, record.step)
+            self._paging.forecast(trainer, measured, trajectory)

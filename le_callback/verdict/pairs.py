@@ -80,16 +80,33 @@ class PairSeries:
         return replace(self, times=self.times[window:], pairs=self.pairs[window:])
 
     def lowest(self) -> tuple[Array, tuple[tuple[int, int], ...]]:
-        """The smallest y of each window, and its pair; NaN and an empty pair where none is known."""
+        """The smallest y of each window, and the pair of which it is; NaN and an empty pair where none is known."""
+        y = self._all
         first, second = np.triu_indices(len(self.classes), 1)
-        y = np.array(self.pairs, dtype=np.float64).reshape(len(self.pairs), len(first))
-        if not y.size:
+        values = np.fmin.reduce(y, 1, initial=np.inf)
+        if not y.shape[1]:
             return np.full(len(y), NAN), ((0, 0),) * len(y)
-        lowest = np.where(np.isnan(y), np.inf, y)
-        at, known = lowest.argmin(1), np.isfinite(lowest.min(1))
-        pairs = zip(first[at].tolist(), second[at].tolist(), known.tolist(), strict=True)
-        names = ((self.classes[i], self.classes[j]) if there else (0, 0) for i, j, there in pairs)
-        return np.where(known, lowest.min(1), NAN), tuple(names)
+        places = np.where(np.isnan(y), np.inf, y).argmin(1)
+        names = ((self.classes[first[i]], self.classes[second[i]]) for i in places)
+        known = values < np.inf
+        named = tuple(pair if ok else (0, 0) for pair, ok in zip(names, known.tolist(), strict=True))
+        return np.where(known, values.astype(np.float64), NAN), named
+
+    def lowest_tenth(self) -> Array:
+        """The mean of the lowest tenth of the pairs of each window; NaN where none is known."""
+        found = np.full(len(self.pairs), NAN)
+        for i, y in enumerate(self._all):
+            known = len(y) - int(np.isnan(y).sum())
+            if known:
+                most = math.ceil(WORST * known)
+                found[i] = np.partition(y, most - 1)[:most].mean()  # NaN counts as the largest
+        return found
+
+    @property
+    def _all(self) -> Array:
+        """Of the windows, in single precision ``(windows, P)``."""
+        C = len(self.classes)
+        return np.asarray(np.array(self.pairs, np.float32).reshape(len(self.pairs), C * (C - 1) // 2))
 
     def worst(self, last: int) -> tuple[Array, Array, float, tuple[int, int] | None]:
         """The worst tenth of the pairs over the last windows: their course, about its mean.

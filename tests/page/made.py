@@ -9,6 +9,14 @@ from le_callback import SeparationMonitor
 from le_callback.alerts import Alert
 from le_callback.page.writer import About, PageWriter
 
+CHARTS = [
+    {"made_at": 2000, "unit": "step", "ratio": True, "level": 1.0, "confidence": 0.9, "why": "",
+     "measured": [[50, 1000, 2000], [0.1, 0.4, 0.5]],
+     "bands": [[2000, 4000, 8000], [0.5, 0.4, 0.3], [0.5, 0.6, 0.8], [0.5, 0.9, 2.0]]},
+    {"made_at": 500, "unit": "step", "ratio": True, "level": 1.0, "confidence": 0.9, "why": "only 3 readings",
+     "measured": [[50, 1000, 2000], [0.1, 0.4, 0.5]], "bands": []},
+]  # fmt: skip
+
 
 def records(classes, windows, *, samples=240, width=12, every=50, mixed=None, apart=0.15, seed=0):
     """Records of Gaussian classes that move apart; the network does not tell the two ``mixed`` ones apart."""
@@ -57,6 +65,8 @@ def make_run(folder, names, windows=40, alert_at=None, **options):
     run, kept = MadeRun(folder, names), list(records(len(names), windows, **options))
     for i, record in enumerate(kept):
         run.write(record, merging(record.step, options["mixed"]) if i == alert_at else None)
-    run.writer.forecast(kept[-1].step, "the worst pair is expected to reach a gap of one deviation at step 9,000")
+    run.writer.forecast(
+        kept[-1].step, "the worst pair is expected to reach a gap of one deviation at step 9,000", CHARTS
+    )
     run.writer.finish()
     return kept

@@ -132,6 +132,7 @@ def test_the_first_screen_answers_five_questions(tab):
     assert all(found.values())
     (alert,) = texts(tab, ".alert")
     assert "PairMerging since step 1,650: Classes bee and eel lie on top of each other." in alert
+    assert "Look at the labels of bee and eel." in alert
     assert step(tab) == "2,000"
     assert "0.2 ms a step, 2%" in text(tab, ".facts")
     bottom = "return document.querySelector('.four').getBoundingClientRect().bottom"
@@ -270,6 +271,21 @@ def test_the_rest_is_folded_and_explained(tab):
     )
     assert "Look for:" in text(tab, ".more details[open] .note")
     assert "step 9,000" in text(tab, ".more")
+
+
+def test_a_forecast_is_drawn_beside_what_came(tab):
+    click(tab, ".more summary", "forecast against what came")
+    fold = "[...document.querySelectorAll('.more details')].find((n) => n.textContent.startsWith('forecast against'))"
+    lines = f"return [...{fold}.querySelectorAll('.chart')].map((c) => c.querySelectorAll('path.line').length)"
+    until(lambda: tab.execute_script(lines) == [2, 1])
+    told = tab.execute_script(f"return {fold}.innerText")
+    assert "Forecast made at step 2,000" in told
+    assert "90% of the simulated futures" in told
+    assert "No forecast: only 3 readings." in told
+    ticks = tab.execute_script(
+        f"return [...{fold}.querySelector('svg').querySelectorAll('.tick')].map(n => n.textContent)"
+    )
+    assert "5,000" in ticks  # beyond the run
 
 
 def test_runs_are_picked_and_laid_over_each_other(tab):

@@ -220,7 +220,7 @@ def test_tensorboard_takes_it_without_a_warning(tmp_path, caplog):
     listing = client.get("/data/plugins_listing").json["le_callback"]
     assert listing["enabled"]
     assert listing["tab_name"] == "Separability"
-    for route in ("index.js", "page.js", "plots.js", "classes.js", "data.js", "style.css", "runs", "data?run=run"):
+    for route in ("index.js", "mount.js", "page.js", "more.js", "style.css", "runs", "data?run=run"):
         answer = client.get(f"/data/plugin/le_callback/{route}")
         assert answer.status_code == 200, route
     assert not caplog.records

@@ -180,7 +180,7 @@ class TestLoggersThatFail:
         assert messages == [
             "LECallback: the logger Failing failed and is left out from now on (OSError: no space left)."
         ]
-        assert loggers[place].calls == 2
+        assert loggers[place].calls == 3  # the third gives it once more what is known alone
         for logger in loggers:
             if logger is not loggers[place]:
                 assert repr(logger.rows) == repr(whole.rows)

@@ -68,7 +68,7 @@ def test_told_in_tensorboard_and_in_the_table(run):
     callback, events, _ = run
     assert [e.step for e in events.Images("le/forecast")] == [32, 128, 140]
     assert [e.step for e in events.Images("le/forecast_checked")] == [128, 140]
-    texts = [e.tensor_proto.string_val[0].decode() for e in events.Tensors("separation/forecast/text_summary")]
+    texts = [e.tensor_proto.string_val[0].decode() for e in events.Tensors("separation/forecast")]
     assert texts[-1] == callback._session.measurement.forecast.sentence()
     assert texts[-1].startswith("made at step 128: the worst pair ")
     assert f"Forecast {texts[-1]}" in callback.summary_table()

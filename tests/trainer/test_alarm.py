@@ -72,9 +72,9 @@ def test_lost_separability_is_told_once_by_every_channel(tmp_path):
     standing = {e.step: e.value for e in events.Scalars("alerts/SeparabilityLost")}
     assert all(value == 0 for step, value in standing.items() if step < alert.step - 12)
     assert max(standing.values()) == 1
-    text = events.Tensors("alerts/text_summary")[0]
+    text = events.Tensors("alerts")[0]
     assert "SeparabilityLost" in text.tensor_proto.string_val[0].decode()
-    assert "separation/regime/text_summary" in events.Tags()["tensors"]
+    assert "separation/regime" in events.Tags()["tensors"]
 
 
 def test_a_healthy_training_raises_nothing():

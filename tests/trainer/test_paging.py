@@ -21,7 +21,7 @@ NAME = "le_callback.separability.jsonl"
 
 def late(record):
     if record.step >= 20:
-        return Alert("Late", record.step, (1,), "Class {classes} is late.", "Wait for {classes}.", 1.0, 1.0, 0.0)
+        return Alert("Late", record.step, (1,), "Class {classes} is late.", "Wait for {class 0}.", 1.0, 1.0, 0.0)
     return None
 
 
@@ -110,6 +110,21 @@ def test_a_logger_that_fails_harms_no_other(tmp_path):
 def test_folders_of_loggers(attributes, expected):
     found = folder_of(SimpleNamespace(**attributes))
     assert found == (None if expected is None else Path(expected))
+
+
+def test_forecasts_stand_beside_what_came(tmp_path):
+    own = LECallback(summary=False, progress_bar=False, every_n_steps=2, alerts=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = trainer(own, logger=TensorBoardLogger(tmp_path), max_steps=140, max_epochs=-1)
+        run.fit(Classifier(), loader())
+    data = read_run(tmp_path / "lightning_logs" / "version_0" / NAME)
+    told = [event for event in data.events if event["kind"] == "forecast"]
+    assert [event["step"] for event in told] == [32, 128, 140]
+    assert [[chart["made_at"] for chart in event["charts"]] for event in told] == [[30.5], [126.5, 30.5], [126.5, 30.5]]
+    latest, checked = told[-1]["charts"]
+    assert latest["measured"][0][-1] == checked["measured"][0][-1] == 138.5  # the middle of the last window
+    assert told[-1]["text"] == own._session.measurement.forecast.sentence()
 
 
 def test_a_jump_of_the_learning_rate_is_told(tmp_path):

@@ -1,6 +1,6 @@
 // The tab in TensorBoard: the page with data from the routes of the plugin.
 import { make } from "./plots.js";
-import { mount } from "./page.js";
+import { mount } from "./mount.js";
 
 async function ask(route, query = {}) {
   const address = new URL(`.${route}`, import.meta.url);

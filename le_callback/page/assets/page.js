@@ -1,55 +1,23 @@
-// The page: state, the first screen, the classes at the cursor, and what is folded.
-import { Run, number, text } from "./data.js";
-import { Chart, axis, make, shown, verdictClass } from "./plots.js";
-import { Clouds, Matrix, pairWord, worstTable } from "./classes.js";
+// The page: its parts, its state, and what the user does with it.
+import { Run } from "./data.js";
+import { Chart, axis, make, shown } from "./plots.js";
+import { Clouds, Matrix, worstTable } from "./classes.js";
+import { CHARTS, pairChart } from "./charts.js";
+import { Answers } from "./answers.js";
+import { More } from "./more.js";
 
-const GUIDE = "https://github.com/le-callback/le_callback#what-each-chart-means";
-const EVERY = 5000; // milliseconds between looks at a run that is being written
+const GUIDE = "https://github.com/le-callback/le_callback/blob/main/docs/guide.md";
 const MOST_SHOWN = 12; // runs side by side
-const GAP = "le/I_logits/amplitude_difference", GAMMA = "le/I_logits/gamma";
-const ACCURACY = "separation/logits/nearest_mean_accuracy", ETF = "etf/{}/angle_deviation_deg";
-
-function gapLines(run) {
-  const K = run.head.count, scale = Math.sqrt(2 / Math.max(1, K - 1)), ends = (i) => run.rows.map((row) => number(row.gaps?.[i]));
-  return [{ name: "typical pair", y: run.column(GAP).map((value) => value * scale), low: ends(0), high: ends(1) }];
-}
-
-function separabilityLines(run) {
-  const worst = run.rows.map((row) => run.worst(row)), accuracy = run.column(ACCURACY);
-  const pair = (index) => (worst[index] ? `(${worst[index].slice(0, 2).map((k) => run.className(k)).join(" / ")})` : "");
-  const share = (index) => (Number.isFinite(accuracy[index]) ? `· nearest-mean accuracy ${shown(accuracy[index])}` : "");
-  return [
-    { name: "worst pair", y: worst.map((found) => (found ? number(found[2]) : NaN)), more: pair },
-    { name: "median pair", y: run.rows.map((row) => number(row.median?.logits ?? row.median?.features)), more: share },
-  ];
-}
-
-const CHARTS = [
-  { title: "Gap between classes", unit: "logits, log axis", log: true, lines: gapLines,
-    nothing: "no gap stands out of the sampling noise",
-    note: "Distance of two class means; the band runs from the nearest to the farthest pair.",
-    healthy: "rises, then levels off.", trouble: "flat from the start; or the lower edge stays behind: a mixed pair." },
-  { title: "Growth of the gap, γ", unit: "per step", robust: true, include: [0], nothing: "not known while no gap stands out",
-    lines: (run) => [{ name: "γ", y: run.column(GAMMA), low: run.lowHigh(GAMMA, "low"), high: run.lowHigh(GAMMA, "high") }],
-    note: "Rate at which the gap grows, with its interval.",
-    healthy: "above 0 while the gap grows, then towards 0.", trouble: "at or below 0 before the classes are apart." },
-  { title: "Held-out separability, D", unit: "deviations", robust: true, include: [0, 4], lines: separabilityLines,
-    references: () => [{ at: 2, label: "overlap below 2" }],
-    note: "Distance of two classes over their width, on samples that did not choose the direction.",
-    healthy: "both rise above 4.", trouble: "the worst pair stays below 2: its classes overlap." },
-  { title: "Distance from the ideal shape", unit: "degrees from a simplex ETF", include: [0, 10],
-    lines: (run) => ["logits", "features"].map((layer) => ({ name: layer, y: run.column(ETF.replace("{}", layer)) })),
-    note: "How unequal the angles between class means are.",
-    healthy: "falls towards 0 late in training.", trouble: "rises again: some classes move together." },
-];
 
 export class View {
   constructor(root, source) {
     Object.assign(this, { root, source, runs: new Map(), names: [], chosen: [], cursor: null, pair: null, kind: "D",
       layer: "logits", clustered: true, of: "widest", zoom: false, xKind: "step", filter: "", playing: 0 });
     root.className = "le-page";
-    root.replaceChildren(this.header(), this.answers = make("dl", { className: "answers" }), this.alerts = make("div", { className: "alerts" }),
-      this.problem = make("p", { className: "problem", role: "status" }), this.charts(), this.classes(), this.folded());
+    this.answers = new Answers();
+    this.more = new More(this);
+    root.replaceChildren(this.header(), this.answers.node, this.answers.alerts,
+      this.problem = make("p", { className: "problem", role: "status" }), this.charts(), this.classes(), this.more.node);
     new ResizeObserver(() => this.draw()).observe(root);
     document.addEventListener("keydown", (event) => this.key(event));
     this.follow();
@@ -63,11 +31,10 @@ export class View {
         make("input", { type: "search", placeholder: "find a run", ariaLabel: "find a run", oninput: (event) => { this.filter = event.target.value; this.listRuns(); } }),
         make("p", { className: "note" }, "A name shows that run; a tick adds it to the charts."),
         this.pickerList = make("ul")));
-    this.facts = make("div", { className: "facts" });
     const axes = make("select", { ariaLabel: "horizontal axis", onchange: (event) => { this.xKind = event.target.value; this.draw(); } },
       ...[["step", "by step"], ["log", "by step, log axis"], ["lr", "by cumulative learning rate"]].map(([value, label]) => make("option", { value }, label)));
     this.endButton = make("button", { type: "button", className: "end", hidden: true, onclick: () => this.follow() }, "to the end");
-    return make("header", {}, make("h1", {}, "Separability"), this.picker, this.facts, this.endButton, axes,
+    return make("header", {}, make("h1", {}, "Separability"), this.picker, this.answers.facts, this.endButton, axes,
       make("a", { href: GUIDE, target: "_blank", rel: "noopener noreferrer" }, "guide"));
   }
 
@@ -86,12 +53,7 @@ export class View {
     this.matrix = new Matrix(this);
     this.clouds = new Clouds(this);
     this.table = make("div");
-    this.history = new Chart({ title: "History of a pair", unit: "D in deviations", include: [0, 2], robust: true, note: "How far the two classes are apart over their width.",
-      healthy: "rises above 4.", trouble: "stays below 2, where they overlap, or falls.", references: () => [{ at: 2, label: "overlap" }],
-      lines: (run) => (this.pair ? ["logits", "features"].map((layer) => {
-        const [steps, y] = run.pairHistory(this.pair, layer, "D");
-        return { name: layer, steps, y };
-      }) : []) }, this);
+    this.history = new Chart(pairChart(() => this.pair), this);
     this.history.node.classList.add("history");
     return make("section", { className: "classes" },
       make("div", { className: "time" }, make("h2", {}, "Classes at the cursor"), this.playButton, this.slider, this.stepShown),
@@ -104,12 +66,6 @@ export class View {
         make("section", {}, make("h3", {}, "Class means"),
           make("div", { className: "choices" }, choice("plane", [["widest", "widest"], ["pair", "of the pair"]], "of"),
             choice("scale", [["", "same for the run"], ["yes", "fit each step"]], "zoom", Boolean)), this.clouds.node)));
-  }
-
-  folded() {
-    this.more = make("section", { className: "more" }, make("h2", {}, "More"));
-    this.groups = new Map();
-    return this.more;
   }
 
   // What is shown.
@@ -286,14 +242,15 @@ export class View {
       : this.names.length ? "" : "No run here has data of this page yet. Train with LECallback() and a logger that writes below this folder.");
     this.root.classList.toggle("empty", !run?.rows.length);
     if (!run?.rows.length) {
-      for (const part of [this.answers, this.alerts, this.facts]) part.replaceChildren();
+      this.answers.clear();
       return;
     }
     this.slider.max = run.rows.length - 1;
     const unit = run.head.unit;
     this.four[1].node.querySelector(".unit").textContent = `, per ${unit}`;
     for (const chart of this.four) chart.draw();
-    this.drawMore(run);
+    this.more.draw(run);
+    if (this.pair) this.history.draw();
     this.drawCursor();
   }
 
@@ -304,35 +261,9 @@ export class View {
     this.slider.value = Math.max(0, run.indexAt("rows", this.stepNow()));
     const frame = this.frame();
     this.stepShown.textContent = frame ? `step ${shown(frame.step, 12)}` : "no matrices yet";
-    this.drawAnswers(run, row);
-    for (const chart of [...this.four, ...this.openCharts()]) chart.moveCursor();
+    this.answers.draw(run, row);
+    for (const chart of [...this.four, ...this.more.openCharts()]) chart.moveCursor();
     this.drawClasses();
-  }
-
-  drawAnswers(run, row) {
-    const facts = [["step", shown(row.step, 12)], ["samples a window", shown(number(row.samples), 12)], ["classes", shown(run.head.count, 12)],
-      ["own cost", `${shown(number(row.cost?.[0]), 2)} ms a step${number(row.cost?.[1]) >= 0 ? `, ${shown(100 * row.cost[1], 2)}%` : ""}`]];
-    this.facts.replaceChildren(...facts.map(([name, value]) => make("span", {}, `${name} `, make("b", {}, value))));
-    const word = text(row.verdict, 60), worst = run.worst(row), alerts = run.standing(row);
-    const since = Number.isSafeInteger(row.since) ? row.since : null, why = Array.isArray(row.why) ? row.why.map((line) => text(line)).join(" · ") : "";
-    const D = worst ? number(worst[2]) : NaN;
-    const keys = Array.isArray(row.todo) ? row.todo.filter((key) => typeof key === "string") : [word];
-    const filled = { pair: worst ? worst.slice(0, 2).map((k) => run.className(k)).join(" / ") : "", step: shown(number(row.jump?.[0]), 12), factor: shown(number(row.jump?.[1])) };
-    const advice = keys.map((key) => text(run.head.advice[key])).join(" ").replace(/{(pair|step|factor)}/g, (_, name) => filled[name]);
-    const todo = alerts.length ? alerts.map((alert) => text(alert.advice)).join(" ") : advice || "–";
-    const missing = row.missing > 0 ? `${shown(row.missing)} ${row.missing === 1 ? "class" : "classes"} without samples. ` : "";
-    const cell = (question, answer, detail, style = "") => make("div", {}, make("dt", {}, question),
-      make("dd", { className: style, title: answer }, answer), make("dd", { className: "detail", title: detail }, detail));
-    this.answers.replaceChildren(
-      cell("Is it separating?", word || "not known yet", why, `answer ${verdictClass(word)}`),
-      cell("How fast?", ...split(text(row.rate) || "not known yet")),
-      keys.includes("alike") ? cell("Which pair is worst?", "no pair stands out", "half of all pairs are mixed (D below 0.5)")
-        : cell("Which pair is worst?", worst ? worst.slice(0, 2).map((k) => run.className(k)).join(" / ") : "not known yet",
-        worst ? `${pairWord(D)}: D ${shown(D)} (overlap below 2)` : ""),
-      cell("Since when?", since === null ? "not known yet" : since ? `step ${shown(since, 12)}` : "the start", since === null ? "" : `for ${shown(row.step - since, 12)} steps`),
-      cell("What to do?", `${missing}${todo}`, "", "todo"));
-    this.alerts.replaceChildren(...alerts.map((alert) => make("p", { className: "alert", title: text(alert.cause) }, make("b", {}, `▲ ${text(alert.rule, 60)}`),
-      ` since step ${shown(alert.step, 12)}: ${text(alert.cause)} ${text(alert.advice)}`)));
   }
 
   drawClasses() {
@@ -348,111 +279,4 @@ export class View {
       this.history.moveCursor();
     }
   }
-
-  openCharts() {
-    return [...this.groups.values()].flatMap(({ node, charts }) => (node.open ? charts : []));
-  }
-
-  // A fold for each chart of the registry, a small chart for each of its measurements, a line for each model or source.
-  drawMore(run) {
-    const found = new Map();
-    for (const column of run.head.columns) {
-      const about = run.head.about[column];
-      if (!Array.isArray(about) || /_(low|high)$/.test(column)) continue;
-      const [label, unit, meaning, look, group] = about.map((entry) => text(entry, 400));
-      const charts = found.get(group) ?? found.set(group, new Map()).get(group), key = `${label}|${meaning}`;
-      (charts.get(key) ?? charts.set(key, { label, unit, meaning, look, columns: [] }).get(key)).columns.push(column);
-    }
-    for (const [group, charts] of found) {
-      if (this.groups.has(group)) continue;
-      const box = make("div", { className: "small" }), node = make("details", { ontoggle: () => this.drawGroups() }, make("summary", {}, group), box);
-      const made = [...charts.values()].map(({ label, unit, meaning, look, columns }) => new Chart({ title: label, unit, note: meaning, look, robust: true,
-        lines: (of) => columns.map((column) => ({ name: subject(column, columns), y: of.column(column), low: of.lowHigh(column, "low"), high: of.lowHigh(column, "high") }))
-          .filter((line) => line.y.some(Number.isFinite)) }, this));
-      box.append(...made.map((chart) => chart.node));
-      this.groups.set(group, { node, charts: made });
-      this.more.append(node);
-    }
-    this.drawTexts(run);
-    this.drawGroups();
-  }
-
-  drawGroups() {
-    for (const chart of this.openCharts()) chart.draw();
-    if (this.pair) this.history.draw();
-  }
-
-  drawTexts(run) {
-    const open = this.texts?.map((node) => node.open) ?? [];
-    for (const node of this.texts ?? []) node.remove();
-    const listed = (pairs) => make("dl", { className: "texts" }, ...pairs.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
-    const alerts = run.alertSpans().map(([from, to, event]) => [`step ${shown(from, 12)} to ${shown(to, 12)}: ${text(event.rule, 60)}`, `${text(event.cause)} ${text(event.advice)}`]);
-    const forecasts = run.events.filter((event) => event.kind === "forecast").map((event) => [`step ${shown(event.step, 12)}`, text(event.text)]);
-    const verdicts = run.verdicts().map(([from, to, word]) => [`step ${shown(from, 12)} to ${shown(to, 12)}`, word]);
-    const settings = Object.entries({ le_callback: run.head.version, ...run.head.versions, ...run.head.settings }).map(([name, value]) => [name, text(value, 400)]);
-    this.texts = [["all alerts", alerts], ["verdicts", verdicts], ["forecast", forecasts], ["settings and versions", settings]]
-      .filter(([, pairs]) => pairs.length).map(([name, pairs]) => make("details", {}, make("summary", {}, name), listed(pairs)));
-    this.texts.forEach((node, i) => { node.open = open[i] ?? false; });
-    this.more.append(...this.texts);
-  }
-}
-
-// The part before a semicolon or bracket is the answer, the rest its detail.
-function split(sentence) {
-  const cut = sentence.search(/[;(:]/);
-  if (cut < 0) return [sentence, ""];
-  return [sentence.slice(0, cut).trim(), sentence.slice(cut).replace(/^[;:]\s*/, "")];
-}
-
-// What a tag is of among tags that differ in one part.
-function subject(column, columns) {
-  const parts = column.split("/");
-  const differing = parts.filter((part, i) => columns.some((other) => other.split("/")[i] !== part));
-  return (differing.length ? differing : parts.slice(-1)).join("/").replaceAll("_", " ");
-}
-
-function theme(root) {
-  const query = matchMedia("(prefers-color-scheme: dark)");
-  let outer = null;
-  try {
-    outer = window.parent !== window && window.parent.document.body;
-  } catch {
-    outer = null; // of another origin
-  }
-  const set = () => { root.dataset.theme = (outer ? outer.classList.contains("dark-mode") : query.matches) ? "dark" : "light"; };
-  set();
-  return (redraw) => {
-    const change = () => { set(); redraw(); };
-    query.addEventListener("change", change);
-    if (outer) new MutationObserver(change).observe(outer, { attributes: true, attributeFilter: ["class"] });
-  };
-}
-
-export function mount(root, source) {
-  const watch = theme(document.documentElement), view = new View(root, source);
-  watch(() => view.draw());
-  view.look();
-  if (source.live) setInterval(() => { if (!document.hidden) view.look(); }, EVERY);
-  return view;
-}
-
-async function unpacked(packed) {
-  const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
-  return JSON.parse(await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text());
-}
-
-export async function renderReport(body, packed) {
-  const root = make("main");
-  body.append(root);
-  const { runs } = await unpacked(packed);
-  const found = new Map(runs.map(({ run, lines }) => [run, lines]));
-  mount(root, {
-    all: true,
-    live: false,
-    list: async () => runs,
-    load: async (run) => {
-      if (!run.rows.length) for (const line of found.get(run.name)) run.take(line);
-      return false;
-    },
-  });
 }

@@ -163,7 +163,7 @@ export class Chart {
       if (event.kind !== "rate") continue;
       const x = this.view.xOf(run, event.step, this.x);
       group.append(draw("line", { class: "jump", x1: x, x2: x, y1: STRIP, y2: height - BOTTOM }),
-        draw("text", { class: "tick", x: x + 3, y: height - BOTTOM - 4 }, factor(event)));
+        draw("text", { class: "tick", x: x + 3, y: STRIP + 12 }, factor(event)));
     }
     for (const [from, to, event] of run.alertSpans()) {
       const x = this.view.xOf(run, from, this.x), end = Math.max(x + 2, this.view.xOf(run, to, this.x));
@@ -224,7 +224,8 @@ export class Chart {
         const ends = line.low && !i && Number.isFinite(line.low[index]) ? ` (${shown(line.low[index])} to ${shown(line.high[index])})` : "";
         const more = line.more?.(index) ?? "";
         items.push(make("span", { className: `key ${tone}` }, make("i"),
-          `${i ? run.name : line.name} `, make("b", {}, `${shown(value)}${ends}`), more ? ` ${more}` : ""));
+          `${i ? run.name : line.name} `, make("b", {}, `${shown(value)}${ends}`), more ? ` ${more}` : "",
+          !more && Number.isNaN(value) && this.describe.nothing ? ` ${this.describe.nothing}` : ""));
         if (Number.isFinite(value) && (!this.describe.log || value > 0) && index >= 0) {
           const step = steps ? steps[index] : run.rows[index].step;
           const height = Math.min(Math.max(this.y(value), TOP - 2), 1e4);
