@@ -17,72 +17,25 @@ then both are the log growth of the two modes (times K for the difference), proj
 window knows nothing of the process noise that comes after it, which lets norms grow without any drift. Its sampling
 noise is in both factors: what that adds on average, to second order, is taken off.
 
-Legend: K classes, q coordinates a class.
+Everything is read from inner products, see ``class_products``, of all paths of all models at once.
+
+Legend: K classes, q coordinates a class, n pairs of windows.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from le_callback.similarity import LEModel
+from le_callback.elasticity.class_products import Vectors, chosen, class_products
+from le_callback.elasticity.class_reading import ClassReading, Flags
 from le_callback.values import Array
 
-Flags = NDArray[np.bool_]
 _MOST = 1e6  # growth between two windows
-
-
-@dataclass(frozen=True)
-class ClassReading:
-    """Coordinates of the class means in one window.
-
-    Attributes:
-        z: ``(K, q)``; rows of classes not seen are 0.
-        noise: expected squared error of each row ``(K,)``, 0 where not seen.
-        seen: ``(K,)``.
-        dimensions: directions that the noise of a class spreads over.
-        averaged: whether means are averages over a window, not those of one moment.
-    """
-
-    z: Array
-    noise: Array
-    seen: Flags
-    dimensions: float
-    averaged: bool = True
-
-    @classmethod
-    def of(
-        cls, model: LEModel, means: Tensor, noise: Tensor, dimensions: float | None = None, *, averaged: bool = True
-    ) -> ClassReading:
-        """From class means ``(K, p)``, NaN where not seen, and the noise of each class's coordinates ``(K,)``.
-
-        >>> from le_callback.similarity import IModel
-        >>> nan = math.nan
-        >>> ClassReading.of(IModel(), torch.tensor([[1.0], [nan]]), torch.tensor([0.1, nan])).seen
-        array([ True, False])
-        """
-        z = model.coordinates(means).cpu().numpy()
-        s = noise.cpu().numpy()
-        seen = np.isfinite(z).all(1) & np.isfinite(s)
-        if not seen.all():
-            z, s = np.where(seen[:, None], z, 0.0), np.where(seen, s, 0.0)
-        return cls(z, s, seen, min(z.shape[1], dimensions or z.shape[1]), averaged)
-
-    def state(self) -> list[Any]:
-        """Tensors and numbers."""
-        return [*(torch.from_numpy(x) for x in (self.z, self.noise, self.seen)), self.dimensions, self.averaged]
-
-    @classmethod
-    def from_state(cls, state: list[Any]) -> ClassReading:
-        """The reading that ``state`` was taken of."""
-        z, noise, seen, *rest = state
-        return cls(z.numpy(), noise.numpy(), seen.numpy(), *rest)
 
 
 @dataclass(frozen=True)
@@ -140,14 +93,31 @@ class Frequencies:
     usual: Array
     doubt: float = 0.0
 
-    def variance(self, pulls: Array) -> float:
-        """Of Σ π_k f_k relative to its square, for pulls f ``(K,)``.
+    def variance(self, pulls: Array) -> Array:
+        """Of Σ π_k f_k relative to its square, for pulls f ``(n, K)``: ``(n,)``.
 
-        >>> Frequencies(np.array([0.5, 0.5]), np.array([0.5, 0.5]), doubt=0.01).variance(np.array([1.0, 1.0]))
-        0.0
+        >>> Frequencies(np.array([0.5, 0.5]), np.array([0.5, 0.5]), doubt=0.01).variance(np.ones((1, 2)))
+        array([0.])
         """
-        relative = np.square(pulls / (self.share @ pulls))
-        return max(0.0, float(self.share @ relative) - 1) * self.doubt
+        relative = np.square(pulls / (pulls @ self.share)[:, None])
+        return np.maximum(0.0, relative @ self.share - 1) * self.doubt
+
+
+@dataclass(frozen=True)
+class Join:
+    """Two windows of a path that are to be joined.
+
+    Attributes:
+        path: ``"difference"`` for ∫δ, ``"common"`` for ∫(ε + ρδ).
+        a: the earlier window.
+        b: the later one.
+        uniform: as in ``common_weights``.
+    """
+
+    path: Literal["common", "difference"]
+    a: ClassReading
+    b: ClassReading
+    uniform: bool = False
 
 
 def difference_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies) -> Growth:
@@ -165,35 +135,7 @@ def difference_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies
     >>> round(difference_growth(one, other, Frequencies(half, half)).value, 4)
     0.6
     """
-    share, usual = frequencies.share, frequencies.usual
-    both = a.seen & b.seen & (usual > 0)
-    if both.sum() < 2:
-        return Growth.unknown(len(both))
-    w = contrast_weights(np.where(both, usual, 0.0))
-
-    def contrast(x: Array) -> Array:
-        return np.asarray(w[:, None] * (x - w @ x))  # sums to 0 over the classes
-
-    pulled0, pulled1 = share[:, None] * a.z, share[:, None] * b.z
-    r = contrast(usual[:, None] * a.z)
-    twice = w * (1 - w) * usual * a.noise  # of ⟨r, z⟩: both hold the noise of the earlier window
-    along0, along1 = (r * a.z).sum(1) - twice, (r * b.z).sum(1)
-    f0, f1 = float(share @ along0), float(share @ along1)
-    if not _comparable(f0, f1):
-        return Growth.unknown(len(both))
-    F, F0, F1 = log_mean(f0, f1)
-    x = float((along1 - along0).sum()) / F
-    pull0 = F0 * share[:, None] * r + usual[:, None] * contrast(F0 * pulled0 + F1 * pulled1)
-    sides = (
-        _Side(usual[:, None] * contrast(b.z - a.z) - r, pull0, a),
-        _Side(r, F1 * share[:, None] * r, b),
-    )
-    before, after = (side.variance(x, F) for side in sides)
-    off = b.z - a.z - x * (pulled0 + pulled1) / 2
-    loose = float((w * usual) @ np.square(off - w @ off).sum(1))
-    from_noise = float((w * (1 - w) * usual) @ (a.noise + b.noise))
-    x -= sum(side.bias(x, F) for side in sides) + _of_averages(loose, from_noise, a, int(both.sum()) - 1) / F
-    return Growth(x, before, after, x**2 * frequencies.variance(along0 + along1))
+    return growths([Join("difference", a, b)], frequencies)[0]
 
 
 def common_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies, uniform: bool) -> Growth:
@@ -205,86 +147,218 @@ def common_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies, un
     >>> round(common_growth(one, other, Frequencies(half, half), uniform=True).value, 12)
     0.3
     """
-    share, usual = frequencies.share, frequencies.usual
-    both = a.seen & b.seen & ((usual > 0) | uniform)
-    if not both.any():
-        return Growth.unknown(len(both))
-    v = np.where(both, common_weights(usual, uniform), 0.0)
-    v = v / v.sum()
-    r = v @ a.z
-    # a class that only one of the windows holds pulls all the same: it is taken where it was seen
-    z0, z1 = np.where(a.seen[:, None], a.z, b.z), np.where(b.seen[:, None], b.z, a.z)
-    along0, along1 = z0 @ r - v * a.noise, z1 @ r  # r holds the noise of the earlier window
-    pull = share / share.sum()  # of very many classes some are followed, for all
-    h0, h1 = float(pull @ along0), float(pull @ along1)
-    if not _comparable(h0, h1):
-        return Growth.unknown(len(both))
-    F, F0, F1 = log_mean(h0, h1)
-    x = float(v @ (along1 - along0)) / F
-    own, pulling = v[:, None], pull[:, None]
-    sides = (
-        _Side(own * (v @ (b.z - a.z) - r), F0 * pulling * r + own * (F0 * (pull @ z0) + F1 * (pull @ z1)), a),
-        _Side(own * r, F1 * pulling * r, b),
-    )
-    before, after = (side.variance(x, F) for side in sides)
-    loose = float(np.square(v @ (b.z - a.z) - x * (pull @ (z0 + z1)) / 2).sum())
-    x -= sum(side.bias(x, F) for side in sides) + _of_averages(loose, float(v**2 @ (a.noise + b.noise)), a, 1) / F
-    doubt = x**2 * frequencies.variance(along0 + along1)
-    return Growth(x, before, after, doubt, float((v * share) @ (along0 + along1)) / (h0 + h1))
+    return growths([Join("common", a, b, uniform)], frequencies)[0]
 
 
-def _of_averages(loose: float, from_noise: float, a: ClassReading, parts: int) -> float:
-    """What a walk adds to ⟨r, Δz⟩ where means are averages over windows.
+def growths(joins: Sequence[Join], frequencies: Frequencies) -> list[Growth]:
+    """The growths of several pairs of windows of the same K classes, all at once.
 
-    The average of a window and what follows on it share a sixth of the walk's variance in a window, the difference of
-    two averages has two thirds of it: a quarter of the squared change that drift and sampling noise do not explain.
-
-    Args:
-        loose: squared change off the drift.
-        from_noise: its expectation by sampling noise, before the fit of one coefficient.
-        a: the earlier window.
-        parts: independent parts of ``a.dimensions`` directions each.
+    >>> growths([], Frequencies(np.ones(1), np.ones(1)))
+    []
     """
-    directions = parts * a.dimensions
-    if not a.averaged or directions <= 1:
-        return 0.0
-    return (loose - from_noise * (1 - 1 / directions)) / 4
+    found = [Growth.unknown(len(frequencies.share)) for _ in joins]
+    pairs: dict[tuple[int, int, bool], _Pair] = {}  # the paths of a model mostly join the same two windows
+    known: dict[tuple[bool, bytes], _Weights] = {}
+    for join in joins:
+        key = id(join.a), id(join.b), join.uniform
+        if key not in pairs:
+            pairs[key] = _Pair.of(join, _weights(join, frequencies, known))
+    own = [pairs[id(join.a), id(join.b), join.uniform] for join in joins]
+    for path, read in (("difference", _differences), ("common", _commons)):
+        places = [i for i, join in enumerate(joins) if join.path == path and path in own[i].weights.usable]
+        if places:
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                said = read([own[i] for i in places], frequencies)
+            for i, growth in zip(places, said, strict=True):
+                found[i] = growth
+    return found
 
 
-@dataclass(frozen=True)
-class _Side:
-    """How the noise of one of the two windows moves top and bottom of x = T/F: derivatives ``(K, q)``."""
-
-    top: Array
-    bottom: Array
-    reading: ClassReading
-
-    def variance(self, x: float, F: float) -> Array:
-        """Of x, by the noise of each class ``(K,)``, which spreads evenly over its directions."""
-        return np.asarray(np.square((self.top - x * self.bottom) / F).sum(1) * self._each)
-
-    def bias(self, x: float, F: float) -> float:
-        """Of x to second order: −(Cov(T, F) − x Var(F))/F²."""
-        return -float(((self.top - x * self.bottom) / F * (self.bottom / F)).sum(1) @ self._each)
-
-    @property
-    def _each(self) -> Array:
-        return self.reading.noise / self.reading.dimensions
+_CONTRAST, _COMMON = slice(0, 3), slice(3, 5)  # of the weights
 
 
-def _comparable(a: float, b: float) -> bool:
+class _Weights(NamedTuple):
+    """Weights of the classes in the growths between two windows.
+
+    Attributes:
+        rows: w, w·usual, w·π of the difference, v and π of the common growth ``(5, K)``.
+        parts: classes that both windows hold and that are trained on, less one.
+        usable: the paths whose growth can be read.
+    """
+
+    rows: Array
+    parts: int
+    usable: tuple[str, ...]
+
+
+def _weights(join: Join, frequencies: Frequencies, known: dict[tuple[bool, bytes], _Weights]) -> _Weights:
+    """Those of a pair of windows; ``known`` are those of others."""
+    share, usual = frequencies.share, frequencies.usual
+    seen = join.a.seen & join.b.seen
+    key = join.uniform, seen.tobytes()
+    if key not in known:
+        trained = seen & (usual > 0)
+        averaged = seen if join.uniform else trained
+        w = v = np.zeros(len(share))
+        if contrasted := int(trained.sum()) > 1:
+            w = contrast_weights(np.where(trained, usual, 0.0))
+        if common := bool(averaged.any()):
+            v = np.where(averaged, common_weights(usual, join.uniform), 0.0)
+            v = v / v.sum()
+        # of very many classes some are followed, for all
+        rows = np.stack([w, w * usual, w * share, v, share / (share.sum() or 1.0)])
+        usable = ("difference",) * contrasted + ("common",) * common
+        known[key] = _Weights(rows, int(trained.sum()) - 1, usable)
+    return known[key]
+
+
+class _Pair(NamedTuple):
+    """Two windows.
+
+    Attributes:
+        a, b: the windows.
+        weights: of the classes.
+        products: see ``class_products``.
+    """
+
+    a: ClassReading
+    b: ClassReading
+    weights: _Weights
+    products: Array
+
+    @classmethod
+    def of(cls, join: Join, weights: _Weights) -> _Pair:
+        a, b = join.a, join.b
+        # a class that only one of the windows holds pulls all the same: it is taken where it was seen
+        before = a.z if a.seen.all() else np.where(a.seen[:, None], a.z, b.z)
+        after = b.z if b.seen.all() else np.where(b.seen[:, None], b.z, a.z)
+        return cls(a, b, weights, class_products(before, after, weights.rows))
+
+
+class _Stack:
+    """n pairs of windows, with the weights of one path.
+
+    Attributes:
+        weights: ``(J, n, K)``.
+        noise: of both windows ``(2, n, K)``.
+        each: the part of it in each direction ``(2, n, K)``.
+    """
+
+    def __init__(self, pairs: Sequence[_Pair], chosen_weights: slice) -> None:
+        weights = np.stack([pair.weights.rows[chosen_weights] for pair in pairs])
+        self.vectors = Vectors(chosen(np.stack([pair.products for pair in pairs]), chosen_weights), weights)
+        self.weights = weights.swapaxes(0, 1)
+        self.noise = np.array([[pair.a.noise for pair in pairs], [pair.b.noise for pair in pairs]])
+        dimensions = [[[pair.a.dimensions] for pair in pairs], [[pair.b.dimensions] for pair in pairs]]
+        self.each = self.noise / np.array(dimensions)
+        self._directions = np.array([pair.a.dimensions for pair in pairs])
+        self._averaged = np.array([pair.a.averaged for pair in pairs])
+
+    def of_averages(self, loose: Array, from_noise: Array, parts: Array) -> Array:
+        """What a walk adds to ⟨r, Δz⟩ where means are averages over windows ``(n,)``.
+
+        The average of a window and what follows on it share a sixth of the walk's variance in a window, the difference
+        of two averages has two thirds of it: a quarter of the squared change that drift and sampling noise do not
+        explain.
+
+        Args:
+            loose: squared change off the drift ``(n,)``.
+            from_noise: its expectation by sampling noise, before the fit of one coefficient ``(n,)``.
+            parts: independent parts of ``dimensions`` directions each ``(n,)``.
+        """
+        directions = parts * self._directions
+        return np.where(self._averaged & (directions > 1), (loose - from_noise * (1 - 1 / directions)) / 4, 0.0)
+
+
+def _differences(pairs: Sequence[_Pair], frequencies: Frequencies) -> list[Growth]:
+    share, usual = frequencies.share, frequencies.usual
+    stack = _Stack(pairs, _CONTRAST)
+    vectors, (w, w_usual, _), (noise, later_noise) = stack.vectors, stack.weights, stack.noise
+    # r = w (usual z − its mean) sums to 0 over the classes; ⟨r, z⟩ holds the noise of the earlier window twice
+    r = w[..., None] * (usual[:, None] * vectors.before - vectors.mean_before(1)[:, None])
+    along = vectors.along(r)
+    twice = w * (1 - w) * usual * noise
+    along0, moved = along @ vectors.before - twice, along @ vectors.moved + twice
+    f0, f1 = along0 @ share, (along0 + moved) @ share
+    F, F0, F1 = log_mean(f0, f1)
+    x = moved.sum(-1) / F
+    # derivatives of top and bottom of x = T/F by both windows, K vectors each; those by the later one are r, F1 π r
+    pulled = (F0 + F1)[:, None] * vectors.mean_before(2) + F1[:, None] * vectors.mean_moved(2)
+    each = (F0 + F1)[:, None] * vectors.before + F1[:, None] * vectors.moved
+    bottom = (F0[:, None] * share)[..., None] * r
+    bottom += w_usual[..., None] * (share[:, None] * each[:, None] - pulled[:, None])
+    top = w_usual[..., None] * (vectors.moved - vectors.mean_moved(0)[:, None]) - r - x[:, None, None] * bottom
+    along_top = vectors.along(top)
+    squared = (along_top * top).sum(-1), (along * r).sum(-1)
+    share1 = F1[:, None] * share
+    factor1 = 1 - x[:, None] * share1
+    variances = squared[0] * stack.each[0], factor1**2 * squared[1] * stack.each[1]
+    crossed = (along_top * bottom).sum(-1) * stack.each[0] + factor1 * share1 * squared[1] * stack.each[1]
+    off = (1 - x[:, None] * share / 2)[..., None] * vectors.moved - (x[:, None] * share)[..., None] * vectors.before
+    off -= (vectors.mean_moved(0) - x[:, None] * (vectors.mean_before(2) + vectors.mean_moved(2) / 2))[:, None]
+    loose = (w_usual * (vectors.along(off) * off).sum(-1)).sum(-1)
+    from_noise = (w * (1 - w) * usual * (noise + later_noise)).sum(-1)
+    parts = np.array([pair.weights.parts for pair in pairs])
+    value = x + crossed.sum(-1) / F**2 - stack.of_averages(loose, from_noise, parts) / F
+    doubt = value**2 * frequencies.variance(2 * along0 + moved)
+    return _growths(_comparable(f0, f1), value, [v / F[:, None] ** 2 for v in variances], doubt, np.zeros(len(pairs)))
+
+
+def _commons(pairs: Sequence[_Pair], frequencies: Frequencies) -> list[Growth]:
+    stack = _Stack(pairs, _COMMON)
+    vectors, (v, pull), (noise, later_noise) = stack.vectors, stack.weights, stack.noise
+    r, moved_mean = vectors.mean_before(0), vectors.mean_moved(0)
+    along = vectors.along(r[:, None])
+    along0, moved = along @ vectors.before - v * noise, along @ vectors.moved + v * noise  # r holds the first noise
+    h0, h1 = (pull * along0).sum(-1), (pull * (along0 + moved)).sum(-1)
+    F, F0, F1 = log_mean(h0, h1)
+    x = (v * moved).sum(-1) / F
+    pulled, pulled_more = vectors.mean_before(1), vectors.mean_moved(1)
+    # derivatives by the earlier window: top v g + π h, bottom v s − π h/x; by the later one: v r and F1 π r
+    s = (F0 + F1)[:, None] * pulled + F1[:, None] * pulled_more
+    g = moved_mean - r - x[:, None] * s
+    off = moved_mean - x[:, None] * (pulled + pulled_more / 2)
+    S = vectors.shared(r, g, s, off)[..., None]
+    rr, gr, gg, sr, sg = S[:, 0, 0], S[:, 1, 0], S[:, 1, 1], S[:, 2, 0], S[:, 2, 1]
+    x_, F0_, F1_ = x[:, None], F0[:, None], F1[:, None]
+    back = F0_ * pull  # of r in the bottom; −x of it in the top
+    variances = (
+        (v**2 * gg - 2 * x_ * v * back * gr + (x_ * back) ** 2 * rr) * stack.each[0],
+        (v - x_ * F1_ * pull) ** 2 * rr * stack.each[1],
+    )
+    crossed = v**2 * sg + v * back * gr - x_ * v * back * sr - x_ * back**2 * rr
+    crossed = crossed * stack.each[0] + (v - x_ * F1_ * pull) * F1_ * pull * rr * stack.each[1]
+    from_noise = (v**2 * (noise + later_noise)).sum(-1)
+    value = x + crossed.sum(-1) / F**2 - stack.of_averages(S[:, 3, 3, 0], from_noise, np.ones(len(pairs))) / F
+    doubt = value**2 * frequencies.variance(2 * along0 + moved)
+    coupling = (v * frequencies.share * (2 * along0 + moved)).sum(-1) / (h0 + h1)
+    return _growths(_comparable(h0, h1), value, [y / F[:, None] ** 2 for y in variances], doubt, coupling)
+
+
+def _growths(known: Flags, value: Array, variances: Sequence[Array], doubt: Array, coupling: Array) -> list[Growth]:
+    before, after = (np.maximum(x, 0.0) for x in variances)
+    return [
+        Growth(float(value[i]), before[i], after[i], float(doubt[i]), float(coupling[i]))
+        if known[i]
+        else Growth.unknown(before.shape[1])
+        for i in range(len(value))
+    ]
+
+
+def _comparable(a: Array, b: Array) -> Flags:
     """Whether growth from a to b can be read: both positive, and not more than a millionfold."""
-    return a > 0 and b > 0 and 1 / _MOST < b / a < _MOST
+    return np.asarray((a > 0) & (b > 0) & (b < _MOST * a) & (a < _MOST * b))
 
 
-def log_mean(a: float, b: float) -> tuple[float, float, float]:
+def log_mean(a: Any, b: Any) -> tuple[Array, Array, Array]:
     """Logarithmic mean (b − a)/log(b/a) of positive numbers, and its derivatives: the mean of an exponential.
 
-    >>> [round(x, 6) for x in log_mean(1.0, math.e)]
+    >>> [float(x.round(6)) for x in log_mean(1.0, math.e)]
     [1.718282, 0.718282, 0.367879]
     """
-    step = math.log(b / a)
-    if abs(step) < 1e-4:
-        return (a + b) / 2, 0.5, 0.5
-    mean = (b - a) / step
-    return mean, (mean / a - 1) / step, (1 - mean / b) / step
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    step = np.log(b / a)
+    small = np.abs(step) < 1e-4
+    safe = np.where(small, 1.0, step)
+    mean = np.where(small, (a + b) / 2, (b - a) / safe)
+    return mean, np.where(small, 0.5, (mean / a - 1) / safe), np.where(small, 0.5, (1 - mean / b) / safe)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from scipy.special import ndtri
 
 from le_callback.elasticity.growth_path import GrowthPath
 from le_callback.elasticity.rate_filters import RateFilters
@@ -17,12 +18,13 @@ class Cumulative:
     """Sum of the growths of some paths since the first window in which all of them were read.
 
     Its variance is that of the first and the last reading, and of what the paths wandered in between: the growth that
-    is read holds that walk, the integral of the rate does not.
+    is read holds that walk, the integral of the rate does not. How far it wanders is itself not known: that makes the
+    tails heavier than normal ones, as the fourth cumulant says.
 
     Attributes:
         reference: time of that window; NaN before it.
         value: the sum; NaN where a path was not read in the last window.
-        variance: of the value.
+        variance, fourth: second and fourth cumulant of the value.
         noise: sampling variance of the last reading alone.
     """
 
@@ -31,7 +33,7 @@ class Cumulative:
 
     def _clear(self) -> None:
         self.reference, self._sum = NAN, 0.0
-        self.value = self.variance = self.noise = NAN
+        self.value = self.variance = self.fourth = self.noise = NAN
         self._at: dict[int, float] = {}
         self._since: dict[
             int, tuple[float, float, Array | None]
@@ -50,7 +52,7 @@ class Cumulative:
             first: channel of the first path.
         """
         needed = [i for i, w in enumerate(weights) if w != 0]
-        self.value = self.variance = self.noise = NAN
+        self.value = self.variance = self.fourth = self.noise = NAN
         if any(i in self._since and paths[i].reference != self._since[i][0] for i in needed):
             self._clear()
         if any(paths[i].time != time for i in needed):
@@ -66,15 +68,24 @@ class Cumulative:
         else:
             self._sum += sum(weights[i] * (paths[i].level - self._at[i]) for i in needed)
         self._at = {i: paths[i].level for i in needed}
-        self.value, self.variance, self.noise = self._sum, 0.0, 0.0
+        self.value, self.variance, self.fourth, self.noise = self._sum, 0.0, 0.0, 0.0
         for i in needed:
             path = paths[i]
             if path.windows > 1 and not began:
                 _, noise, walk = self._since[i]
                 start = path.first_noise if walk is None else noise
-                self.variance += weights[i] ** 2 * filters.growth_variance(first + i, start + path.noise, walk)
+                second, fourth = filters.growth_cumulants(first + i, start + path.noise, walk)
+                self.variance += weights[i] ** 2 * second
+                self.fourth += weights[i] ** 4 * fourth
                 self.noise += weights[i] ** 2 * path.noise
         return began
+
+    def half_width(self, confidence: float) -> float:
+        """Of an interval of this coverage, by Cornish's and Fisher's expansion, to the fourth cumulant."""
+        z = float(ndtri(0.5 + confidence / 2))
+        if not self.variance > 0:
+            return z * self.variance
+        return math.sqrt(self.variance) * (z + (z**3 - 3 * z) * self.fourth / (24 * self.variance**2))
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from le_callback.elasticity.class_growth import ClassReading, Growth
+from le_callback.elasticity.class_growth import Growth
+from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.rate_filters import PathReading
 from le_callback.values import NAN, Array
-
-Join = Callable[[ClassReading, ClassReading], Growth]
 
 
 class GrowthPath:
@@ -54,24 +53,28 @@ class GrowthPath:
         """Whether the path has a reference."""
         return self.windows >= self.persistence
 
-    def add(self, time: float, reading: ClassReading, visible: bool, join: Join) -> PathReading | None:
+    @property
+    def last(self) -> ClassReading | None:
+        """The window that the next one is joined to; None where the path has not begun."""
+        return self._last
+
+    def add(self, time: float, reading: ClassReading, visible: bool, growth: Growth | None) -> PathReading | None:
         """Take in a window; returns what it adds to the path, or None.
 
         Args:
             time: of the window.
             reading: of the window.
             visible: whether the mode stands out of the sampling noise.
-            join: growth between two windows.
+            growth: from ``last`` to this window; needed where there is a last one and the mode is visible.
         """
         self.joined = False
         if not visible:
             if not self.known:
                 self._clear()
             return None
-        if self._last is None:
+        if self._last is None or growth is None:
             self._begin(time, reading)
             return None
-        growth = join(self._last, reading)
         if not math.isfinite(growth.value):
             self.misses += 1
             if not self.known or self.misses >= self.persistence:

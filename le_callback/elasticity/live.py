@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from le_callback.elasticity.class_growth import ClassReading
+from le_callback.elasticity.class_growth import growths
+from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.frequencies import ClassFrequencies
 from le_callback.elasticity.mode_readings import MODES, Mode, ModeReading, modes_of
 from le_callback.elasticity.rate_filters import PathReading, RateFilters
@@ -21,6 +22,8 @@ from le_callback.errors import require
 from le_callback.moments.statistics import ClassStatistics, along_direction, widened
 from le_callback.similarity import LEModel
 from le_callback.values import NAN, Estimate, Source
+
+WIDE = 2**18  # numbers up to which class means are read in double precision
 
 
 @dataclass(frozen=True)
@@ -88,25 +91,34 @@ class LiveCoefficients:
             drawn = weight, float(weight.sum())
         if drawn is not None:
             self.frequencies.add(drawn[0].double().cpu().numpy(), drawn[1])
-        modes: dict[str, dict[Mode, ModeReading]] = {}
-        new: dict[int, PathReading] = {}
-        names = list(self.trackers)
-        for at, (key, tracker) in enumerate(self.trackers.items()):
-            read = self._read(tracker.model, layers.get(tracker.source.layer), not tracker.source.probe)
-            if read is not None:
-                modes[key], means = read
-                found = tracker.take_in(time, modes[key], means, self.frequencies.now)
-                new |= {2 * at + MODES.index(mode): reading for mode, reading in found.items()}
+        read = {key: self._read(tracker.model, tracker.source, layers) for key, tracker in self.trackers.items()}
+        modes = {key: found[0] for key, found in read.items() if found is not None}
+        new = self._joined(time, {key: found for key, found in read.items() if found is not None})
         rates = self._rates(new)
         said = {}
-        for at, key in enumerate(names):
-            tracker = self.trackers[key]
+        for at, (key, tracker) in enumerate(self.trackers.items()):
             if key in modes:
                 own = {mode: rates[2 * at + i] for i, mode in enumerate(MODES) if 2 * at + i in rates}
                 said[key] = tracker.record(time, modes[key], own, self.filters, 2 * at)
             else:
                 said[key] = self._undefined(tracker, time)
         return said
+
+    def _joined(
+        self, time: float, read: Mapping[str, tuple[dict[Mode, ModeReading], ClassReading]]
+    ) -> dict[int, PathReading]:
+        """What the window adds to the paths of each model, by channel."""
+        joins = {
+            (key, mode): join for key, found in read.items() for mode, join in self.trackers[key].joins(*found).items()
+        }
+        said = dict(zip(joins, growths(list(joins.values()), self.frequencies.now), strict=True))
+        new: dict[int, PathReading] = {}
+        for at, (key, tracker) in enumerate(self.trackers.items()):
+            if key in read:
+                grown = {mode: growth for (other, mode), growth in said.items() if other == key}
+                for mode, reading in tracker.take_in(time, *read[key], grown).items():
+                    new[2 * at + MODES.index(mode)] = reading
+        return new
 
     def _rates(self, new: Mapping[int, PathReading]) -> dict[int, Estimate]:
         """Rates of the channels that were read."""
@@ -118,10 +130,10 @@ class LiveCoefficients:
         return {channel: Estimate(float(m), float(a), float(b)) for channel, m, a, b in found}
 
     def _read(
-        self, model: LEModel, layer: LayerReading | None, averaged: bool
+        self, model: LEModel, source: Source, layers: Mapping[str, LayerReading]
     ) -> tuple[dict[Mode, ModeReading], ClassReading] | None:
         """The modes of the model and its coordinates; None where it is not defined."""
-        K = self.num_classes
+        K, layer, averaged = self.num_classes, layers.get(source.layer), not source.probe
         if layer is None or layer.statistics.mean.shape[1] < model.min_dimensions(K):
             return None
         moments = layer.statistics
@@ -133,7 +145,7 @@ class LiveCoefficients:
                 along = model.sample_coordinates(samples, labels).squeeze(1)
                 per_sample = noise / moments.variance  # Σw²/W²
                 noise = along_direction(along, labels, K) * per_sample
-        means = ClassReading.of(model, widened(moments.mean), widened(noise), dimensions, averaged=averaged)
+        means = ClassReading.of(model, widened(moments.mean, WIDE), widened(noise), dimensions, averaged=averaged)
         return modes_of(means, K), means
 
     def _undefined(self, tracker: CoefficientTracker, time: float) -> WindowCoefficients:

@@ -83,7 +83,8 @@ def likeliest(weights: Array, means: Array, variances: Array, top: NDArray[np.in
     >>> likeliest(half, np.array([[0.0, 1.0, 2.0]]), np.ones((1, 3)), largest(half, 1)).weights.round(2)
     array([[0.5, 0.5]])
     """
-    w, m, v = (np.take_along_axis(x, top, -1) for x in (weights, means, variances))
+    places = top + np.arange(len(top))[:, None] * weights.shape[1]
+    w, m, v = (x.take(places) for x in (weights, means, variances))
     left = np.maximum(1 - w.sum(-1), 1e-12)
     first, second = (weights * means).sum(-1), (weights * (variances + means**2)).sum(-1)
     mean = (first - (w * m).sum(-1)) / left

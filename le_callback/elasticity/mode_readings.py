@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from le_callback.elasticity.class_growth import ClassReading
+from le_callback.elasticity.class_reading import ClassReading
 from le_callback.similarity import LEModel, as_model
 from le_callback.values import NAN
 

@@ -8,7 +8,9 @@ itself wanders. With Δ the time since the last reading, in windows:
 and at each reading, with probability h, g starts anew from N(0, s²). What is not known is summed over: ρ, q (how much
 the path wanders), κ (how far the sampling noise is misjudged), τ (drift of the rate), c (its decay) on a grid; s and
 the window of the last change by a mixture of Kalman filters, of which the likeliest are kept (Adams and MacKay 2007,
-"Bayesian online changepoint detection", with forgetting over the grid).
+"Bayesian online changepoint detection", with forgetting over the grid). Where few changes were seen, h falls: it is the
+mean of a beta distribution that counts them, and never above where it began. What was predicted some windows ago is
+compared with what came: intervals widen at once where that was wrong, and narrow slowly where it was needlessly wide.
 
 Legend: C channels, H grid points, L filters of a grid point, S values of s.
 """
@@ -35,9 +37,13 @@ GRID = np.array([(*w, k, *d) for w, k, d in itertools.product(_WALKS, _NOISES, _
 _RHO, _Q, _KAPPA, _TAU, _DECAY = GRID
 AHEAD = 4  # windows after which a prediction is compared with what came
 _TRUST, _WORST = 10, 25.0  # windows that the comparison goes back; squared errors above this are a change, no fault
+_LONG, _LEAST = 40, 0.6  # windows that narrowing looks back, and the least factor of a variance
 _FORGET = 0.02  # of the weights of the grid, a window
-_KEPT = ("gap", "wandered", "_grid", "_predicted", "_readings", "_squared")
-_STATE = ("log_weight", "level", "rate", "var_level", "covariance", "var_rate")
+_STEADY = 4.0  # times as likely as each other drift is none
+_BEFORE = 11  # windows that the hazard at the start counts for
+_SETTLED = 4  # windows after which a change is counted
+_KEPT = ("gap", "wandered", "_grid", "_predicted", "_readings", "_squared", "_calm", "_changes")
+_STATE = ("log_weight", "level", "rate", "var_level", "covariance", "var_rate", "age")
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class RateFilters:
 
     Args:
         channels: C.
-        hazard: h, probability of a change in a window.
+        hazard: h at the start, probability of a change in a window.
 
     >>> filters = RateFilters(1, hazard=0.05)
     >>> for n in range(1, 9):
@@ -84,20 +90,24 @@ class RateFilters:
         self._grid = np.zeros(shape[:2])  # weights of the grid
         self._predicted = np.ones((channels, AHEAD, 8))
         self._readings = np.zeros(channels, dtype=np.int64)
-        self._squared = np.ones(channels)
+        self._squared, self._calm = np.ones(channels), np.ones(channels)  # over short and long
+        self._changes = np.zeros(channels)  # of the rate, expected number
 
     def _start(self, channel: int, noise: float) -> None:
         """Begin the path of a channel at level 0, read with variance ``noise``."""
         S = len(SCALES)
-        for name, x in self._state.items():
-            x[channel] = -np.inf if name == "log_weight" else 0.0
         s = self._state
-        s["log_weight"][channel, :, :S] = -np.log(S * GRID.shape[1])
+        for x in s.values():
+            x[channel] = 0.0
+        s["log_weight"][channel], s["age"][channel] = -np.inf, np.inf  # what the path starts with is no change
+        prior = np.where(_TAU == 0, _STEADY, 1.0)
+        s["log_weight"][channel, :, :S] = np.log(prior / prior.sum() / S)[:, None]
         s["var_level"][channel] = _KAPPA[:, None] * noise + 1e-15
         s["var_rate"][channel] = 1.0
         s["var_rate"][channel, :, :S] = np.square(SCALES)
         self.gap[channel], self.wandered[channel] = np.nan, 0.0
-        self._readings[channel], self._squared[channel] = 0, 1.0
+        self._readings[channel], self._changes[channel] = 0, 0.0
+        self._squared[channel] = self._calm[channel] = 1.0
 
     def update(self, readings: Mapping[int, PathReading]) -> Mixtures:
         """Take in readings of some channels; returns what is known of their rates, per unit of time, in that order."""
@@ -110,28 +120,29 @@ class RateFilters:
         every = len(index) == len(self.gap) and bool((index == np.arange(len(index))).all())
         state = self._state if every else {name: x[index] for name, x in self._state.items()}
         self._resize(index, dt, state)
-        self._restart(state)
+        self._restart(index, state)
         self._predict(index, time, dt, noise, jump, state)
-        _correct(state, level, noise)
+        weight = _correct(state, level, noise).reshape(len(index), -1)
         if not every:
             for name, x in state.items():
                 self._state[name][index] = x
         flat = {name: x.reshape(len(index), -1) for name, x in state.items()}
-        weight = np.exp(flat["log_weight"])
-        weight /= weight.sum(-1, keepdims=True)
         self._grid[index] = weight.reshape(state["level"].shape).sum(-1)
+        self._changes[index] += (weight * (flat["age"] == _SETTLED)).sum(-1)
         top = largest(weight)
-        now = {name: np.take_along_axis(x, top, -1) for name, x in flat.items() if name != "log_weight"}
+        places = top + np.arange(len(index))[:, None] * weight.shape[1]
+        now = {name: x.take(places) for name, x in flat.items() if name not in ("log_weight", "age")}
         known = likeliest(weight, flat["rate"], flat["var_rate"], top)
-        widening = self._backtest(index, time, level, noise, np.take_along_axis(weight, top, -1), now)
+        widening = self._backtest(index, time, level, noise, weight.take(places), now)
         return known.widened(widening).scaled(1 / self.gap[index])
 
     def _backtest(
         self, index: Array, time: Array, level: Array, noise: Array, weight: Array, now: Mapping[str, Array]
     ) -> Array:
-        """How much wider the intervals must be for what was predicted ``AHEAD`` readings ago, at least 1: ``(n,)``.
+        """How much wider or narrower the intervals must be for what was predicted ``AHEAD`` readings ago: ``(n,)``.
 
-        The prediction goes on at the rate of then. Its squared error over its variance is averaged, with 1 before.
+        The prediction goes on at the rate of then. Its squared error over its variance is averaged, with 1 before: over
+        a short time to widen, over a long one to narrow.
         """
         weight = weight / weight.sum(-1, keepdims=True)
         then, slot = self._predicted[index], self._readings[index] % AHEAD
@@ -142,6 +153,8 @@ class RateFilters:
         squared = np.minimum((level - y - g * d) ** 2 / variance, _WORST)
         ready = self._readings[index] >= AHEAD
         self._squared[index] += np.where(ready, (squared - self._squared[index]) / _TRUST, 0.0)
+        share = 1 / np.clip(_TRUST + self._readings[index] - AHEAD, 1, _LONG)
+        self._calm[index] += np.where(ready, (squared - self._calm[index]) * share, 0.0)
         y, g = ((weight * now[name]).sum(-1) for name in ("level", "rate"))
         dy, dg = now["level"] - y[:, None], now["rate"] - g[:, None]
         moments = [
@@ -151,7 +164,8 @@ class RateFilters:
         walk = (self._grid[index] * (_RHO * noise[:, None] + _Q**2)).sum(-1)
         self._predicted[index, slot] = np.stack([time, y, g, *moments, self.gap[index], walk], -1)
         self._readings[index] += 1
-        return np.asarray(np.sqrt(np.maximum(1.0, self._squared[index])))
+        now_wrong = self._squared[index]
+        return np.asarray(np.sqrt(np.where(now_wrong > 1, now_wrong, np.clip(self._calm[index], _LEAST, 1.0))))
 
     def _resize(self, index: Array, dt: Array, state: Mapping[str, Array]) -> None:
         """Rates are per usual gap; the usual gap follows the gaps."""
@@ -164,9 +178,11 @@ class RateFilters:
             state["covariance"][:] *= factor
             state["var_rate"][:] *= factor**2
 
-    def _restart(self, state: Mapping[str, Array]) -> None:
+    def _restart(self, index: Array, state: Mapping[str, Array]) -> None:
         """The S least likely filters of each channel make room for rates that start anew."""
         lw, S = state["log_weight"], len(SCALES)
+        counted = _BEFORE + np.maximum(self._readings[index] - _SETTLED, 0)
+        hazard = np.minimum(self.hazard, (_BEFORE * self.hazard + self._changes[index]) / counted)[:, None]
         top = lw.max(-1)
         share = np.exp(lw - top[..., None])
         total = share.sum(-1)
@@ -175,8 +191,10 @@ class RateFilters:
         spread = (share * (state["var_level"] + (state["level"] - level[..., None]) ** 2)).sum(-1)
         worst = np.argpartition(lw.max(1), S - 1, axis=-1)[:, :S]
         at = np.arange(len(lw))[:, None, None], np.arange(lw.shape[1])[:, None], worst[:, None, :]
-        lw += np.log(1 - self.hazard)
-        lw[at] = (top + np.log(total * self.hazard / S))[..., None]
+        lw += np.log(1 - hazard)[..., None]
+        lw[at] = (top + np.log(total * hazard / S))[..., None]
+        state["age"][:] += 1
+        state["age"][at] = 0.0
         state["level"][at] = level[..., None]
         state["var_level"][at] = spread[..., None]
         state["rate"][at] = state["covariance"][at] = 0.0
@@ -202,8 +220,10 @@ class RateFilters:
         state["var_rate"][:] *= slower**2
         state["var_rate"][:] += drift[..., None]
 
-    def growth_variance(self, channel: int, noise: float, before: Array | None) -> float:
-        """Variance of the growth that was read, against the integral of the rate, over the grid's weights now.
+    def growth_cumulants(self, channel: int, noise: float, before: Array | None) -> tuple[float, float]:
+        """Second and fourth cumulant of the growth that was read, less the integral of the rate.
+
+        The grid's weights now make it a mixture of normal distributions about zero.
 
         Args:
             channel: its number.
@@ -211,7 +231,9 @@ class RateFilters:
             before: ``wandered`` of the channel at the first reading; None: the start of its path.
         """
         walk = self.wandered[channel] if before is None else self.wandered[channel] - before
-        return float(self._grid[channel] @ (walk + _KAPPA * noise))
+        variances, weights = walk + _KAPPA * noise, self._grid[channel]
+        mean = float(weights @ variances)
+        return mean, 3 * max(0.0, float(weights @ variances**2) - mean**2)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors."""
@@ -227,7 +249,8 @@ class RateFilters:
                 getattr(self, name)[here] = state[name][there].numpy()
 
 
-def _correct(state: Mapping[str, Array], level: Array, noise: Array) -> None:
+def _correct(state: Mapping[str, Array], level: Array, noise: Array) -> Array:
+    """Take in readings; returns the weights of all filters, of sum 1 in each channel."""
     surprise = level[:, None, None] - state["level"]
     variance = state["var_level"] + (_KAPPA * noise[:, None])[..., None] + 1e-15
     by_level, by_rate = state["var_level"] / variance, state["covariance"] / variance
@@ -239,7 +262,12 @@ def _correct(state: Mapping[str, Array], level: Array, noise: Array) -> None:
     state["covariance"][:] -= by_rate * state["var_level"]
     state["var_level"][:] -= by_level * state["var_level"]
     top = lw.max(-1)
-    total = top + np.log(np.exp(lw - top[..., None]).sum(-1))
+    weight = np.exp(lw - top[..., None])
+    total = top + np.log(weight.sum(-1))
     best = total.max(-1, keepdims=True)
-    lw -= (best + _FORGET * (total - best))[..., None]
-    lw -= lw.max((1, 2), keepdims=True)
+    off = best + _FORGET * (total - best)
+    off += (top - off).max(-1, keepdims=True)
+    lw -= off[..., None]
+    weight *= np.exp(top - off)[..., None]
+    weight /= weight.sum((1, 2), keepdims=True)
+    return np.asarray(weight)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_solve_banded, cholesky_banded
+from scipy.linalg.lapack import dpttrf, dpttrs
 from scipy.special import log_ndtr
 
 from le_callback.errors import require
@@ -171,15 +171,20 @@ def tail_likelihood(levels: Levels, grid: Array, variances: Array) -> Array:
     safe = np.where(np.abs(power) < 1e-9, 1.0, power)
     # ∫ t^(−r) dt from level to level, relative to the last time so that c is of one scale for all r
     flow = np.where(np.abs(power) < 1e-9, np.diff(lt), np.diff(np.exp(safe * lt), axis=1) / safe)
-    columns = np.column_stack([d, flow.T])
-    covariance, found = np.zeros((2, len(d))), np.empty((len(variances), len(grid)))
-    for i, variance in enumerate(variances):
-        covariance[1] = variance * levels.walk + r[:-1] + r[1:]
-        covariance[0, 1:] = variance * levels.walk_beside - r[1:-1]
-        factor = cholesky_banded(covariance, check_finite=False)
-        white = cho_solve_banded((factor, False), columns, check_finite=False)
-        information = np.einsum("gn,ng->g", flow, white[:, 1:])
-        z = flow @ white[:, 0] / np.sqrt(information)
-        misfit = d @ white[:, 0] - z**2
-        found[i] = -np.log(factor[1]).sum() - misfit / 2 + log_ndtr(z) - np.log(information) / 2
-    return found
+    Q, g, n = len(variances), len(grid), len(d)
+    # one system for all variances: blocks (n, n) that nothing joins
+    own = variances[:, None] * levels.walk + (r[:-1] + r[1:])
+    beside = np.zeros((Q, n))
+    beside[:, :-1] = variances[:, None] * levels.walk_beside - r[1:-1]
+    columns = np.empty((1 + g, Q, n))
+    columns[0], columns[1:] = d, flow[:, None]
+    pivots, factor, failed = dpttrf(own.ravel(), beside.ravel()[:-1])
+    if failed:
+        raise np.linalg.LinAlgError("the covariance of the increments is not positive definite")
+    white, _ = dpttrs(pivots, factor, columns.reshape(1 + g, Q * n).T)
+    white = white.T.reshape(1 + g, Q, n)
+    information = np.einsum("gn,gqn->qg", flow, white[1:])
+    z = white[0] @ flow.T / np.sqrt(information)
+    misfit = (white[0] @ d)[:, None] - z**2
+    log_determinant = np.log(pivots).reshape(Q, n).sum(1)[:, None]
+    return np.asarray(log_ndtr(z) - (log_determinant + misfit + np.log(information)) / 2)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from le_callback.values import NAN, Array
+from le_callback.values import NAN, Array, Estimate
 
 _UNKNOWN = (NAN, NAN)
 
@@ -111,8 +111,12 @@ def finite_time_index(times: Array, cumulative: Array) -> float:
 
 
 def recent_index(
-    times: Sequence[float], cumulative: Sequence[float], share: float = 0.1, either_sign: bool = False
-) -> float:
+    times: Sequence[float],
+    cumulative: Sequence[float],
+    share: float = 0.1,
+    either_sign: bool = False,
+    half_width: float = NAN,
+) -> Estimate:
     """Finite-time index over the last ``share`` of the time, as it is followed live.
 
     Args:
@@ -120,22 +124,24 @@ def recent_index(
         cumulative: F ``(T,)``, finite.
         share: of the time from the last point backwards that is averaged over.
         either_sign: take the absolute value of an F that is negative throughout the tail, as B usually is.
+        half_width: of the interval of F at the end, taken as one error common to the whole tail.
 
     Returns:
         As ``finite_time_index``; with ``either_sign``, NaN where F changes its sign.
 
-    >>> round(recent_index([1.0, 98.0, 99.0], [1.0, 10.0, 10.0]), 6)
-    0.499...
+    >>> found = recent_index([1.0, 98.0, 99.0], [1.0, 10.0, 10.0], half_width=1.0)
+    >>> round(found.value, 6), round(found.low, 2), round(found.high, 2)
+    (0.499..., 0.48, 0.52)
     """
     if not len(times):
-        return NAN
+        return Estimate.unknown()
     t, F = np.asarray(times, dtype=np.float64), np.asarray(cumulative, dtype=np.float64)
     late = (t >= (1 - share) * t[-1]) & (t > 0)
     t, F = t[late], F[late]
     if either_sign and (F < 0).all():
         F = -F
-    index = finite_time_index(t, F)
-    return NAN if either_sign and math.isinf(index) else index
+    value, low, high = (finite_time_index(t, F + error) for error in (0.0, half_width, -half_width))
+    return Estimate.unknown() if either_sign and math.isinf(value) else Estimate(value, low, high)
 
 
 def index_with_interval(tail: Tail, reference_time: float) -> TailIndex:

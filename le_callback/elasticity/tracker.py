@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
-from le_callback.elasticity.class_growth import ClassReading, Frequencies, common_growth, difference_growth
+from le_callback.elasticity.class_growth import Growth, Join
+from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.cumulative import Cumulative
-from le_callback.elasticity.growth_path import GrowthPath, Join
+from le_callback.elasticity.growth_path import GrowthPath
 from le_callback.elasticity.mode_readings import MODES, Mode, ModeReading
 from le_callback.elasticity.rate_filters import PathReading, RateFilters
 from le_callback.elasticity.rate_index import local_tail_index
@@ -83,18 +83,33 @@ class CoefficientTracker:
         """Local tail index now of γ ~ t^(−r), of α for ``"A"``, of |β| for ``"B"``: from the growth of the integral."""
         return self._series[which].local_index(self.confidence, either_sign=which == "B")
 
+    def joins(self, readings: Mapping[Mode, ModeReading], means: ClassReading) -> dict[Mode, Join]:
+        """The pairs of windows whose growth ``take_in`` needs for this window."""
+        found: dict[Mode, Join] = {}
+        for mode, path in self.paths.items():
+            if path.last is not None and readings[mode].identifiable(self.threshold):
+                found[mode] = Join(mode, path.last, means, uniform=self.model.has_directions)
+        return found
+
     def take_in(
-        self, time: float, readings: Mapping[Mode, ModeReading], means: ClassReading, frequencies: Frequencies
+        self,
+        time: float,
+        readings: Mapping[Mode, ModeReading],
+        means: ClassReading,
+        growths: Mapping[Mode, Growth],
     ) -> dict[Mode, PathReading]:
-        """Take in one window; returns what it adds to the paths."""
-        uniform = self.model.has_directions
-        joins: dict[Mode, Join] = {
-            "common": lambda a, b: common_growth(a, b, frequencies, uniform),
-            "difference": lambda a, b: difference_growth(a, b, frequencies),
-        }
+        """Take in one window; returns what it adds to the paths.
+
+        Args:
+            time: of the window.
+            readings: of its modes.
+            means: its coordinates.
+            growths: of ``joins``.
+        """
         found: dict[Mode, PathReading] = {}
         for mode in MODES:
-            reading = self.paths[mode].add(time, means, readings[mode].identifiable(self.threshold), joins[mode])
+            visible = readings[mode].identifiable(self.threshold)
+            reading = self.paths[mode].add(time, means, visible, growths.get(mode))
             if reading is not None:
                 found[mode] = reading
         return found
@@ -126,7 +141,7 @@ class CoefficientTracker:
         """
         paths, weights = [self.paths[mode] for mode in MODES], self.weights()
         known = {mode: rates[mode] for mode in rates if self.paths[mode].known}
-        growth: dict[str, Estimate] = {}
+        growth, tails = dict[str, Estimate](), dict[str, Estimate]()
         for name, cumulative in self._growth.items():
             w = weights[name]
             began = cumulative.add(time, paths, w, filters, first)
@@ -137,9 +152,10 @@ class CoefficientTracker:
                 process = sum(x**2 * p.noise for x, p in zip(w, paths, strict=True) if x)
                 series.add(time, cumulative.value, cumulative.noise, process)
             ready = all(p.known for x, p in zip(w, paths, strict=True) if x)
-            half = float(ndtri(0.5 + self.confidence / 2)) * math.sqrt(cumulative.variance) if ready else NAN
+            half = cumulative.half_width(self.confidence) if ready else NAN
             value = cumulative.value
             growth[name] = Estimate(value, value - half, value + half) if ready else Estimate.unknown()
+            tails[name] = series.finite_index(half, either_sign=name == "B")
         reference = {
             name: c.reference if math.isfinite(growth[name].value) else NAN for name, c in self._growth.items()
         }
@@ -155,9 +171,9 @@ class CoefficientTracker:
             alpha=combined(weights["A"], known),
             beta=combined(weights["B"], known),
             gamma=combined(weights["G"], known),
-            tail_A=self._series["A"].finite_index(),
-            tail_B=self._series["B"].finite_index(either_sign=True),
-            tail_gamma=self._series["G"].finite_index(),
+            tail_A=tails["A"],
+            tail_B=tails["B"],
+            tail_gamma=tails["G"],
             reference_time=reference["A"],
             gamma_reference_time=reference["G"],
             status=self._status(readings),
@@ -227,8 +243,9 @@ class _Series:
     def add(self, time: float, growth: float, noise: float, process: float) -> None:
         self._points.add(time, (growth, noise, process))
 
-    def finite_index(self, either_sign: bool = False) -> float:
-        return recent_index(self._points.times, [v[0] for v in self._points.values], either_sign=either_sign)
+    def finite_index(self, half_width: float, either_sign: bool = False) -> Estimate:
+        growth = [v[0] for v in self._points.values]
+        return recent_index(self._points.times, growth, either_sign=either_sign, half_width=half_width)
 
     def local_index(self, confidence: float, either_sign: bool = False) -> Estimate:
         growth, noise, process = np.array(self._points.values).reshape(-1, 3).T

@@ -19,7 +19,7 @@ class WindowCoefficients:
         A, B: ∫α and ∫β since ``reference_time``.
         G: ∫γ since ``gamma_reference_time``.
         alpha, beta, gamma: α, β and γ = α − β per unit of time.
-        tail_A, tail_B, tail_gamma: finite-time tail indices of A, B and ∫γ, see ``tail_index.finite_time_index``.
+        tail_A, tail_B, tail_gamma: finite-time tail indices of A, B and ∫γ, see ``tail_index.recent_index``.
         reference_time: of A and B: both modes identifiable from here on.
         gamma_reference_time: of the mode that γ depends on.
         status: "ok", or what is missing and why.
@@ -41,9 +41,9 @@ class WindowCoefficients:
     alpha: Estimate
     beta: Estimate
     gamma: Estimate
-    tail_A: float
-    tail_B: float
-    tail_gamma: float
+    tail_A: Estimate
+    tail_B: Estimate
+    tail_gamma: Estimate
     reference_time: float
     gamma_reference_time: float
     status: str
@@ -64,9 +64,9 @@ class WindowCoefficients:
             alpha=nothing,
             beta=nothing,
             gamma=nothing,
-            tail_A=NAN,
-            tail_B=NAN,
-            tail_gamma=NAN,
+            tail_A=nothing,
+            tail_B=nothing,
+            tail_gamma=nothing,
             reference_time=NAN,
             gamma_reference_time=NAN,
             status=status,

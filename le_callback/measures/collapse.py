@@ -24,7 +24,7 @@ _PROJECTED_WORK = 2**27  # multiplications for the samples whose deviations are 
 _LEAST_PROJECTED = 64
 _PROJECTED_NUMBERS = 2**18  # of their features
 _MOST_RANKED = 256  # the smaller of K and p up to which eigenvalues are taken at a log step
-_ROWS = 8192  # classes that are read at once
+_AT_ONCE = 2**16  # numbers of the classes that are read at once: what the cache holds
 _CANCELLED = 0.1  # a squared difference below which its terms take too many digits away
 
 
@@ -113,12 +113,13 @@ def self_duality(means: Tensor, weights: Tensor) -> tuple[float, float]:
 
 def _duality(geometry: MeanGeometry, weights: Tensor) -> tuple[float, float]:
     means, lengths, centre = geometry.centred, geometry.norms, weights.mean(0)
-    pieces = [slice(start, start + _ROWS) for start in range(0, len(means), _ROWS)]
+    step = max(1, _AT_ONCE // geometry.num_features)
+    pieces = [slice(start, start + step) for start in range(0, len(means), step)]
     norms, products = torch.empty_like(lengths), torch.empty_like(lengths)
     for rows in pieces:
         w = weights[rows] - centre
         norms[rows] = torch.linalg.vector_norm(w, dim=1)
-        products[rows] = (w * means[rows]).sum(1)
+        products[rows] = w.mul_(means[rows]).sum(1)
     first, second = (float(torch.linalg.vector_norm(x)) for x in (lengths, norms))
     if not first * second > 0:
         return NAN, NAN

@@ -105,6 +105,7 @@ COEFFICIENTS = TagGroup(
             better="lower",
             chart="tail index",
             read=lambda c: c.tail_A,
+            interval=True,
             row="tail index of A",
         ),
         Tag(
@@ -116,6 +117,7 @@ COEFFICIENTS = TagGroup(
             better="neither",
             chart="tail index",
             read=lambda c: c.tail_B,
+            interval=True,
             row="tail index of B",
         ),
         Tag(
@@ -127,6 +129,7 @@ COEFFICIENTS = TagGroup(
             better="lower",
             chart="tail index",
             read=lambda c: c.tail_gamma,
+            interval=True,
             row="tail index of γ",
         ),
         Tag(

@@ -190,10 +190,10 @@ def _lines(blocks: Sequence[Block], encoding: str | None) -> Iterator[str]:
             yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _number(value: float) -> str:
+def _number(value: float, digits: int = 4) -> str:
     if math.isinf(value):
-        return "∞"
-    return "–" if math.isnan(value) else f"{value:.4g}"
+        return "∞" if value > 0 else "−∞"
+    return "–" if math.isnan(value) else f"{value:.{digits}g}"
 
 
 def _time(value: float, unit: str) -> str:
@@ -205,4 +205,5 @@ def _time(value: float, unit: str) -> str:
 def _interval(estimate: Estimate) -> str:
     if math.isnan(estimate.value):
         return "–"
-    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+    value, low, high = (_number(x, 3) for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"

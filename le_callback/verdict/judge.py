@@ -244,7 +244,7 @@ def _taken_in(state: JudgeState, record: WindowRecord) -> JudgeState:
 
 def _joint_jump(series: Mapping[str, PairSeries]) -> Jump | None:
     """The jump that all layers make in one direction, if there is one."""
-    jumps = [last_jump(one.lowest()[0]) or last_jump(_lowest_tenth(one)) for one in series.values()]
+    jumps = [last_jump(one.lowest()[0]) or last_jump(one.lowest_tenth()) for one in series.values()]
     found = [jump for jump in jumps if jump is not None]
     if not found or len(found) < len(jumps) or len({jump.falls for jump in found}) > 1:
         return None
@@ -268,14 +268,6 @@ def _line(series: PairSeries, confidence: float) -> Line:
         return _NO_LINE
     now = level + growth.value * float(times[-1] - times[-points:].mean())
     return Line(growth, level, pair, float(times[-1] - times[-points]), now)
-
-
-def _lowest_tenth(series: PairSeries) -> Any:
-    means = []
-    for y in series.pairs:
-        known = np.sort(y[~np.isnan(y)])
-        means.append(float(known[: -(-len(known) // 10)].mean()) if len(known) else NAN)
-    return np.array(means)
 
 
 def _held(state: JudgeState, name: Verdict, sure: bool) -> JudgeState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import t
@@ -37,6 +38,11 @@ class Jump:
         return self.after < self.before
 
 
+@lru_cache
+def _quantile(m: int) -> float:
+    return float(t.ppf(1 - _LEVEL, m - 1))
+
+
 def last_jump(values: Array) -> Jump | None:
     """The jump into the last two windows, if there is one.
 
@@ -56,7 +62,7 @@ def last_jump(values: Array) -> Jump | None:
     if m < _LEAST:
         return None
     off = now - past.mean()
-    needed = max(_STEP, float(t.ppf(1 - _LEVEL, m - 1) * past.std(ddof=1) * math.sqrt(1 + 1 / m)))
+    needed = max(_STEP, _quantile(m) * float(past.std(ddof=1)) * math.sqrt(1 + 1 / m))
     if (off < -needed).all() or (off > needed).all():
         return Jump(float(past.mean()), float(now.mean()))
     return None

@@ -81,13 +81,32 @@ class PairSeries:
 
     def lowest(self) -> tuple[Array, tuple[tuple[int, int], ...]]:
         """The smallest y of each window, and the pair of which it is; NaN and an empty pair where none is known."""
-        values, names = [], []
+        y = self._all
         first, second = np.triu_indices(len(self.classes), 1)
-        for y in self.pairs:
-            i = -1 if np.isnan(y).all() else int(np.nanargmin(y))
-            values.append(NAN if i < 0 else float(y[i]))
-            names.append((0, 0) if i < 0 else (self.classes[first[i]], self.classes[second[i]]))
-        return np.array(values), tuple(names)
+        values = np.fmin.reduce(y, 1, initial=np.inf)
+        if not y.shape[1]:
+            return np.full(len(y), NAN), ((0, 0),) * len(y)
+        places = np.where(np.isnan(y), np.inf, y).argmin(1)
+        names = ((self.classes[first[i]], self.classes[second[i]]) for i in places)
+        known = values < np.inf
+        named = tuple(pair if ok else (0, 0) for pair, ok in zip(names, known.tolist(), strict=True))
+        return np.where(known, values.astype(np.float64), NAN), named
+
+    def lowest_tenth(self) -> Array:
+        """The mean of the lowest tenth of the pairs of each window; NaN where none is known."""
+        found = np.full(len(self.pairs), NAN)
+        for i, y in enumerate(self._all):
+            known = len(y) - int(np.isnan(y).sum())
+            if known:
+                most = math.ceil(WORST * known)
+                found[i] = np.partition(y, most - 1)[:most].mean()  # NaN counts as the largest
+        return found
+
+    @property
+    def _all(self) -> Array:
+        """Of the windows, in single precision ``(windows, P)``."""
+        C = len(self.classes)
+        return np.asarray(np.array(self.pairs, np.float32).reshape(len(self.pairs), C * (C - 1) // 2))
 
     def worst(self, last: int) -> tuple[Array, Array, float, tuple[int, int] | None]:
         """The worst tenth of the pairs over the last windows: their course, about its mean.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import numpy as np
 from scipy.stats import norm, t
 
 from le_callback.values import Array, Estimate
@@ -38,14 +39,19 @@ def newey_west(score: Array, most: int) -> float:
         score: s ``(n,)``.
         most: L.
 
-    >>> import numpy as np
     >>> newey_west(np.array([1.0, 1.0, 1.0]), 1)
     5.0
     """
-    total = float(score @ score)
-    for j in range(1, most + 1):
-        total += 2 * (1 - j / (most + 1)) * float(score[j:] @ score[:-j])
-    return max(total, 0.0)
+    n = len(score)
+    products = np.correlate(score, score, "full")[n - 1 : n + most]  # of lag 0, 1, … L
+    return max(float(products @ _lag_weights(most)[: len(products)]), 0.0)
+
+
+@lru_cache
+def _lag_weights(most: int) -> Array:
+    weights = 2 * (1 - np.arange(most + 1) / (most + 1))
+    weights[0] = 1.0
+    return weights
 
 
 @lru_cache
@@ -74,7 +80,6 @@ def slope(times: Array, values: Array, confidence: float = 0.95) -> Estimate:
 
     Source: Newey and West 1987; Kiefer and Vogelsang 2005.
 
-    >>> import numpy as np
     >>> found = slope(np.arange(8.0), np.array([0.1, 0.9, 2.1, 2.9, 4.0, 5.1, 5.9, 7.0]))
     >>> round(found.value, 2), found.low > 0.9
     (0.99, True)
@@ -105,7 +110,6 @@ def longest_line(times: Array, values: Array, confidence: float = 0.95) -> tuple
 
     Source: the choice of a bandwidth by intersecting intervals, Lepski 1990.
 
-    >>> import numpy as np
     >>> steps = np.arange(20.0)
     >>> longest_line(steps, np.maximum(steps, 10) + 0.1 * np.cos(steps))[1]
     14

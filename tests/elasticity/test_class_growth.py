@@ -9,13 +9,13 @@ from scipy.integrate import quad
 from scipy.linalg import expm
 
 from le_callback.elasticity.class_growth import (
-    ClassReading,
     Frequencies,
     common_growth,
     contrast_weights,
     difference_growth,
     log_mean,
 )
+from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.frequencies import ClassFrequencies
 from le_callback.elasticity.mode_readings import ModeReading, modes_of, read_modes
 from le_callback.similarity import IModel

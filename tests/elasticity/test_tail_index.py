@@ -41,7 +41,7 @@ class TestFiniteTimeIndex:
     @pytest.mark.parametrize("r", [0.2, 0.5, 0.9])
     def test_power_law(self, r):
         t = np.arange(1.0, 2e4, 10)
-        assert recent_index(t, (1 + t) ** (1 - r)) == pytest.approx(r, abs=1e-12)
+        assert recent_index(t, (1 + t) ** (1 - r)).value == pytest.approx(r, abs=1e-12)
         assert finite_time_index(t, (1 + t) ** (1 - r)) == pytest.approx(r, abs=1e-12)
 
     @pytest.mark.parametrize(("cumulative", "official"), PUBLISHED)
@@ -50,23 +50,37 @@ class TestFiniteTimeIndex:
         t = np.arange(150.0, 200)
         assert finite_time_index(t, cumulative) == pytest.approx(official, abs=1e-7)
         # the recent tail begins with the first of them
-        assert recent_index(list(t), list(cumulative), share=1 - 150 / 199) == pytest.approx(official, abs=1e-7)
+        assert recent_index(list(t), list(cumulative), share=1 - 150 / 199).value == pytest.approx(official, abs=1e-7)
 
     def test_only_the_last_share_counts(self):
         t = np.arange(1000.0)
         F = np.where(t < 900, -1.0, (1 + t) ** 0.4)
-        assert recent_index(t, F, share=0.099) == pytest.approx(0.6, abs=1e-12)
-        assert recent_index(t, F, share=0.2) == math.inf
+        assert recent_index(t, F, share=0.099).value == pytest.approx(0.6, abs=1e-12)
+        assert recent_index(t, F, share=0.2).value == math.inf
 
     def test_sign(self):
         negative = [9.0, 10.0], [-2.0, -3.0]
-        assert recent_index(*negative) == math.inf
-        assert recent_index(*negative, either_sign=True) == recent_index([9.0, 10.0], [2.0, 3.0])
-        assert math.isnan(recent_index([9.5, 10.0], [-2.0, 3.0], either_sign=True))
+        assert recent_index(*negative).value == math.inf
+        assert recent_index(*negative, either_sign=True).value == recent_index([9.0, 10.0], [2.0, 3.0]).value
+        assert math.isnan(recent_index([9.5, 10.0], [-2.0, 3.0], either_sign=True).value)
+
+    def test_interval(self):
+        """Of an error common to the whole tail; without any growth at the lower end of F the upper end is infinite."""
+        t = np.arange(1000.0)
+        F = 2 * (1 + t) ** 0.4
+        found = recent_index(t, F, half_width=3.0)
+        late = t >= 0.9 * t[-1]
+        for end, error in ((found.low, 3.0), (found.high, -3.0)):
+            assert end == pytest.approx(
+                np.mean([1 - math.log(f + error) / math.log(1 + s) for s, f in zip(t[late], F[late], strict=True)])
+            )
+        assert found.low < found.value < found.high
+        assert recent_index(t, F, half_width=50.0).high == math.inf
+        assert math.isnan(recent_index(t, F).low)
 
     def test_nothing_is_known(self):
-        assert math.isnan(recent_index([], []))
-        assert math.isnan(recent_index([0.0], [1.0]))
+        assert math.isnan(recent_index([], []).value)
+        assert math.isnan(recent_index([0.0], [1.0]).value)
         assert math.isnan(finite_time_index(np.array([5.0, 6.0]), np.array([1.0, np.nan])))
 
     def test_the_record_of_a_run_gives_the_live_index(self):
@@ -76,7 +90,7 @@ class TestFiniteTimeIndex:
         found = estimate_coefficients(start.mean(0) + (start - start.mean(0)) * growth, t, model="I", evaluate=[399])
         points = int((t >= 0.9 * t[-1]).sum())
         for which, F in (("A", found.A), ("B", found.B), ("gamma", found.G)):
-            live = recent_index(t, F, either_sign=which == "B")
+            live = recent_index(t, F, either_sign=which == "B").value
             assert math.isfinite(live)
             assert found.tail_index(which, points).index == live
 

@@ -54,7 +54,7 @@ def test_demo_separates(demo):
     assert len(series(events, "le/I_logits/gamma")) == STEPS // 50
     assert callback.last_record.nearest_mean["features"].accuracy >= 0.99
     for model in ("I_features", "I_logits", "L_logits"):
-        assert callback.last_record.coefficients[model].tail_gamma < 1
+        assert callback.last_record.coefficients[model].tail_gamma.value < 1
 
 
 def test_demo_gamma_is_positive_with_its_interval_during_the_rise(demo):

@@ -43,9 +43,9 @@ def batches(request):
         ("B  inter-class, cumulative", ["1e+03", "[1e+03,", "1e+03]", "2e+03", "[2e+03,", "2e+03]"]),
         ("α  per step", ["1e+03", "[1e+03,", "1.01e+03]", "2e+03", "[2e+03,", "2.01e+03]"]),
         ("γ = α − β  per step", ["1.01e+03", "[1.01e+03,", "1.01e+03]", "2.01e+03", "[2.01e+03,", "2.01e+03]"]),
-        ("tail index of A", ["1011", "2011"]),
-        ("tail index of B", ["1012", "2012"]),
-        ("tail index of γ", ["1013", "2013"]),
+        ("tail index of A", ["1.01e+03", "[1.01e+03,", "1.01e+03]", "2.01e+03", "[2.01e+03,", "2.01e+03]"]),
+        ("tail index of B", ["1.01e+03", "[1.01e+03,", "1.01e+03]", "2.01e+03", "[2.01e+03,", "2.01e+03]"]),
+        ("tail index of γ", ["1.01e+03", "[1.01e+03,", "1.01e+03]", "2.01e+03", "[2.01e+03,", "2.01e+03]"]),
         ("reference time of A, B", ["step", "1014", "step", "2014"]),
         ("reference time of γ", ["step", "1015", "step", "2015"]),
     ],
@@ -58,7 +58,7 @@ def test_models_stand_above_their_columns_and_the_probe_apart(batches):
     assert batches.splitlines()[0].split() == ["I-model,", "logits", "L-model,", "logits"]
     probe = summary_table(distinct_record(), NAMES).split("\n\n")[2]
     assert probe.splitlines()[0].strip() == "I-model, probe logits"
-    assert cells(probe, "tail index of A") == ["3011"]
+    assert cells(probe, "tail index of A") == ["3.01e+03", "[3.01e+03,", "3.01e+03]"]
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_unknown_and_infinite_cells():
     assert cells(table, "γ = α − β  per step") == ["–"]
     assert cells(table, "reference time of γ") == ["–"]
     assert "I-model, logits: not identifiable: noise" in table.splitlines()
-    endless = {**vars(one), "tail_A": math.inf, "alpha": Estimate(0.5, -math.inf, math.inf)}
+    endless = {**vars(one), "tail_A": Estimate(math.inf, 1.2, math.inf), "alpha": Estimate(0.5, -math.inf, math.inf)}
     table = summary_table(distinct_record(coefficients={"I_logits": type(one)(**endless)}), NAMES)
-    assert cells(table, "tail index of A") == ["∞"]
+    assert cells(table, "tail index of A") == ["∞", "[1.2,", "∞]"]
     table = summary_table(distinct_record(time_unit="learning rate"), NAMES).split("\n\n")[1]
     assert cells(table, "reference time of A, B")[:3] == ["1.01e+03", "learning", "rate"]
     assert "α  per learning rate" in table

@@ -35,8 +35,14 @@ def of_model(key, start):
         f"le/{key}/gamma_low": start + 8.75,
         f"le/{key}/gamma_high": start + 9.5,
         f"le/{key}/tail_A": start + 11,
+        f"le/{key}/tail_A_low": start + 10.75,
+        f"le/{key}/tail_A_high": start + 11.5,
         f"le/{key}/tail_B": start + 12,
+        f"le/{key}/tail_B_low": start + 11.75,
+        f"le/{key}/tail_B_high": start + 12.5,
         f"le/{key}/tail_gamma": start + 13,
+        f"le/{key}/tail_gamma_low": start + 12.75,
+        f"le/{key}/tail_gamma_high": start + 13.5,
     }
 
 

@@ -93,3 +93,26 @@ def test_jumps_are_rare_in_noise():
     """4,000 windows of independent noise: both of two windows beyond 1 in 2,000, and by 0.35: none."""
     noise = 0.3 * np.random.default_rng(0).standard_normal(4000)
     assert sum(last_jump(noise[max(0, i - 10) : i]) is not None for i in range(6, 4000)) <= 2
+
+
+def test_lowest_and_lowest_tenth_against_one_window_at_a_time():
+    """With classes missing here and there, and a window in which no pair is known."""
+    rng, K = np.random.default_rng(4), 9
+    series = PairSeries.of(K, range(K))
+    for t in range(7):
+        values = rng.normal(3, 1, 36)
+        values[rng.random(36) < (0.3 if t < 5 else t - 5)] = np.nan  # the last window knows nothing
+        series = series.add(float(t), window(symmetric(values, K)))
+    first, second = np.triu_indices(K, 1)
+    lowest, names = series.lowest()
+    tenth = series.lowest_tenth()
+    for i, y in enumerate(series.pairs):
+        known = np.sort(y[~np.isnan(y)])
+        if not len(known):
+            assert np.isnan([lowest[i], tenth[i]]).all()
+            assert names[i] == (0, 0)
+            continue
+        assert lowest[i] == known[0]
+        assert names[i] == (first[np.nanargmin(y)], second[np.nanargmin(y)])
+        assert tenth[i] == pytest.approx(known[: -(-len(known) // 10)].mean(), rel=1e-6)
+    assert np.isnan(tenth[-1])

@@ -69,3 +69,13 @@ def test_the_span_is_the_longest_over_which_the_slope_is_one():
     bent, points = longest_line(t, np.where(t < 12, t, 24 - t) + noise)
     assert points <= 10
     assert bent.high < 0
+
+
+def test_newey_west_against_its_sum():
+    rng = np.random.default_rng(5)
+    for n, most in ((4, 1), (9, 3), (20, 5), (3, 5)):
+        s = rng.normal(size=n)
+        lagged = sum(
+            (1 - j / (most + 1)) * sum(s[i] * s[i - j] for i in range(j, n)) for j in range(1, min(most, n - 1) + 1)
+        )
+        assert newey_west(s, most) == pytest.approx(max(sum(x * x for x in s) + 2 * lagged, 0.0))
