@@ -23,8 +23,8 @@ from le_callback.probe.data import ProbeData
 from le_callback.probe.epoch_pass import EpochReading, OutData, WholeData
 from le_callback.probe.probe import Forward
 from le_callback.records import WindowRecord
+from le_callback.report.rich_table import show_table
 from le_callback.report.tags import Level
-from le_callback.report.terminal import show
 from le_callback.trainer.alarm import Actions, OnAlert
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.measurement import Measurement
@@ -33,6 +33,7 @@ from le_callback.trainer.schedule import log_steps
 from le_callback.trainer.session import Idle, Session
 from le_callback.trainer.timeline import TimeAxis
 from le_callback.trajectory import Trajectory
+from le_callback.values import html_table
 
 
 class LECallback(AnyCallback):
@@ -216,6 +217,11 @@ class LECallback(AnyCallback):
         """The table of the last window; empty before the first."""
         return self._session.table()
 
+    def _repr_html_(self) -> str:
+        """A small table for notebooks."""
+        title = f"LECallback {self.arguments.name or ''}".strip()
+        return html_table(title, self._session.highlights() or [("", "no window has closed yet")])
+
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -271,7 +277,8 @@ class LECallback(AnyCallback):
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.arguments.summary and (table := self._session.closing_table(trainer)):
-            show(f"\n{table}\n")
+            rich = any(kind.__name__.startswith("Rich") for c in trainer.callbacks for kind in type(c).__mro__)  # type: ignore[attr-defined]
+            show_table(table, pretty=rich)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

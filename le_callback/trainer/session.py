@@ -20,9 +20,9 @@ from le_callback.monitor import SeparationMonitor
 from le_callback.notices import Notices
 from le_callback.probe.epoch_pass import EpochPass, EpochReading
 from le_callback.probe.probe import Probe
+from le_callback.report.highlights import highlights
 from le_callback.report.publisher import Publisher
-from le_callback.report.table import summary_table
-from le_callback.report.terminal import terminal_encoding
+from le_callback.report.table import Block, laid_out, summary_blocks
 from le_callback.trainer.alarm import Alarm
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.capturing import Capturing, NoCapturing
@@ -64,16 +64,24 @@ class Idle:
         """The class means of all windows; None before the first training batch."""
         return None
 
-    def table(self, encoding: str | None = None) -> str:
-        """The table of the last window as an encoding can show it; empty before the first."""
-        return ""
+    def highlights(self) -> list[tuple[str, str]]:
+        """What the last window says first; empty before the first."""
+        return []
 
-    def closing_table(self, trainer: Trainer) -> str:
-        """The table that a fit of this Trainer ends with, as the terminal can show it; empty where there is none."""
+    def blocks(self) -> list[Block]:
+        """The table of the last window; empty before the first."""
+        return []
+
+    def table(self) -> str:
+        """The same as text."""
+        return laid_out(self.blocks())
+
+    def closing_table(self, trainer: Trainer) -> list[Block]:
+        """The table that a fit of this Trainer ends with; empty where there is none."""
         if self.ended_in.is_of(trainer) and trainer.is_global_zero:
             with self.notices.surviving("the table could not be made"):
-                return self.table(terminal_encoding())
-        return ""
+                return self.blocks()
+        return []
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """The training starts."""
@@ -163,14 +171,22 @@ class Session(Idle):
         return None if isinstance(measured, Unsettled) else measured.trajectory(self._timeline.unit)
 
     @override
-    def table(self, encoding: str | None = None) -> str:
+    def highlights(self) -> list[tuple[str, str]]:
+        measured = self.measurement
+        if isinstance(measured, Unsettled) or (record := measured.last_record) is None:
+            return []
+        standing = ", ".join(rule for rule, stands in record.alerts.items() if stands) or "none"
+        return [*highlights(record, measured.class_names), ("Alerts", standing), ("Step", f"{record.step:,}")]
+
+    @override
+    def blocks(self) -> list[Block]:
         measured = self.measurement
         if isinstance(measured, Unsettled) or measured.last_record is None:
-            return ""
+            return []
         alerts = [describe(alert, measured.class_names) for alert in measured.alarm.raised]
         cost, forecast = self._clock.cost(), measured.forecast.sentence()
-        table = summary_table(measured.last_record, measured.class_names, cost, alerts, forecast, encoding)
-        return f"{self._arguments.name}: {table}" if self._arguments.name else table
+        title, *blocks = summary_blocks(measured.last_record, measured.class_names, cost, alerts, forecast)
+        return [f"{self._arguments.name}: {title}" if self._arguments.name else title, *blocks]
 
     @override
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
