@@ -18,7 +18,7 @@ from le_callback.capture.labels import align
 from le_callback.moments.following import limits
 from le_callback.monitor import SeparationMonitor
 from le_callback.notices import Notices
-from le_callback.probe.epoch_pass import EpochPass, EpochReading
+from le_callback.probe.epoch_pass import EpochReading
 from le_callback.probe.probe import Probe
 from le_callback.report.highlights import highlights
 from le_callback.report.publisher import Publisher
@@ -26,7 +26,7 @@ from le_callback.report.table import Block, laid_out, summary_blocks
 from le_callback.trainer.alarm import Alarm
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.capturing import Capturing, NoCapturing
-from le_callback.trainer.epoch_passing import EpochPassing, NoEpochPassing
+from le_callback.trainer.epoch_passing import epoch_passing
 from le_callback.trainer.measurement import Measurement, Unsettled
 from le_callback.trainer.own_cost import Clock
 from le_callback.trainer.paging import NoPaging, Paging
@@ -146,7 +146,7 @@ class Session(Idle):
             probe = Probe(arguments.probe, self._capturing.labels, arguments.probe_forward, arguments.ignore_index)
             every = arguments.probe_every_n_steps or self._every
             self._probing = Probing(probe, every, self._capturing.capture, self._processes, self.notices, self._clock)
-        self._epochs = self._epoch_passing()
+        self._epochs = epoch_passing(arguments, self._capturing, self.notices, self._clock)
         self._paging = NoPaging()
         self._continuity = Continuity(self._alarm, self._probing, self._timeline, self._processes, self.notices)
 
@@ -268,13 +268,6 @@ class Session(Idle):
     def withdraw(self, trainer: Trainer) -> None:
         self.release()
         self._publisher.withdraw(trainer)
-
-    def _epoch_passing(self) -> NoEpochPassing:
-        a, capturing = self._arguments, self._capturing
-        if a.exact is None and a.out_of_distribution is None:
-            return NoEpochPassing()
-        data = EpochPass(a.exact, a.out_of_distribution, capturing.labels, a.probe_forward, a.ignore_index)
-        return EpochPassing(data, a.exact_every_n_epochs, capturing.capture, self.notices, self._clock)
 
     def _add(self, monitor: SeparationMonitor, batch: Any) -> None:
         """Add what the head saw of a batch; what cannot be used is counted and told once."""
