@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from collapse_oracles import collapse
+from oracles import same_state
 from trainings import Classifier, blobs
 
 from le_callback import MonitorSettings, SeparationMonitor
@@ -96,6 +97,17 @@ def test_an_alert_is_that_of_the_first_process_on_all(tmp_path):
     runs, messages = run(tmp_path, "alert")
     assert [r["step"] for r in runs] == [12, 12]
     assert messages.count("OnFirstOnly at step 12") == 1
+
+
+def test_verdict_alerts_and_what_they_remember_are_those_of_all_processes(tmp_path):
+    """The labels of one process are wrong from step 60 on; both must say the same, in every window."""
+    (first, second), messages = run(tmp_path, "rules")
+    assert first["said"] == second["said"]
+    assert len(first["said"]) == 18
+    assert same_state(first["state"]["alerts"], second["state"]["alerts"])
+    assert same_state(first["state"]["monitor"]["verdict"], second["state"]["monitor"]["verdict"])
+    assert any("SeparabilityLost" in said for said in first["said"].values())
+    assert messages.count("SeparabilityLost at step") == 1
 
 
 def test_the_probe_counts_the_batches_of_all_processes(tmp_path):
