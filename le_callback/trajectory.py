@@ -23,7 +23,7 @@ from le_callback.errors import require
 from le_callback.forecast.bands import Forecast, forecast
 from le_callback.recorder import SourceTrajectory
 from le_callback.similarity import IModel, LEModel, LModel
-from le_callback.values import Source
+from le_callback.values import Source, html_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,6 +142,17 @@ class Trajectory:
             ax.axhline(0, color="0.5", linewidth=0.8)
             ax.set_ylabel(f"{ {'alpha': 'α', 'beta': 'β', 'gamma': 'γ'}[what] } per {self.time_unit}, {source}")
         return ax
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: each source with its windows, and the gap between its classes at both ends."""
+        unit, names = self.time_unit, self.class_names
+        rows = [("classes", f"{len(names)}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}")]
+        for name, source in self.sources.items():
+            times, gaps, _, _ = _gaps(source)
+            if len(times):
+                span = f"{len(times)} windows, {unit} {times[0]:,.4g} to {times[-1]:,.4g}"
+                rows.append((name.replace("_", " "), f"{span}; gap {gaps[0]:.3g} to {gaps[-1]:.3g}"))
+        return html_table("Trajectory", rows)
 
     def _source(self, name: str) -> SourceTrajectory:
         require(name in self.sources, "source", name, f"one of {', '.join(self.sources) or 'none'}")

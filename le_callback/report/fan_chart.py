@@ -48,7 +48,7 @@ def fan_chart(
     panels[-1].set_xlabel(f"time, {forecast.time_unit}s", fontsize=8)
     for axes in panels:
         axes.legend(fontsize=7, loc="best", framealpha=0.6, borderpad=0.3, labelspacing=0.25)
-        axes.tick_params(labelsize=7)
+        axes.tick_params(which="both", labelsize=7)
     when = f"forecast made at {forecast.time_unit} {clock(forecast.made_at)}, {forecast.model}-model"
     told = forecast.status or f"separation: {forecast.separation.status}"
     figure.suptitle(f"{title or when}\n{told}", fontsize=8, wrap=True)
