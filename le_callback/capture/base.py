@@ -18,7 +18,13 @@ class Capture(ABC):
 
     Args:
         num_classes: K, if it is known.
+
+    Attributes:
+        reached: layers through which the gradient of a hidden loss flows, among which the head is looked for; None
+            where that is not known.
     """
+
+    reached: set[str] | None = None
 
     def __init__(self, num_classes: int | None) -> None:
         self._num_classes = num_classes
@@ -86,9 +92,6 @@ class Capture(ABC):
     def adopt(self, decision: Decision, *, repeated: bool) -> None:  # noqa: B027
         """Follow the head that a step decided on; ``repeated`` if it was called several times in it."""
 
-    def after_forward(self) -> None:  # noqa: B027
-        """A forward pass and its loss are over."""
-
     def before_backward(self, loss: Tensor, *, closures: bool) -> None:  # noqa: B027
         """A backward pass from ``loss`` begins, in which checkpointed layers run again.
 
@@ -103,9 +106,6 @@ class Capture(ABC):
     def candidates(self) -> Mapping[str, Captured]:
         """What was captured of the layers of compiled code that may be the head, by name."""
         return {}
-
-    def restrict(self, names: set[str] | None) -> None:  # noqa: B027
-        """Look for the head among these layers; None where nothing speaks against any."""
 
     def labels(self) -> Tensor | None:
         """The labels that the loss of this step was given; None where the batch tells them."""

@@ -111,7 +111,7 @@ class Capturing(NoCapturing):
 
     def after_forward(self, trainer: Trainer) -> None:
         """Gradients are cleared, after the forward pass if Lightning does it."""
-        if trainer.lightning_module.automatic_optimization:
+        if isinstance(self.capture, StepCapture) and trainer.lightning_module.automatic_optimization:
             self.capture.after_forward()
 
     def before_backward(self, trainer: Trainer, loss: Tensor) -> None:
@@ -193,7 +193,7 @@ class Capturing(NoCapturing):
         if decision is None:
             layers = {name: self._module.get_submodule(name) for name in candidates}
             decision = gradients.decide(layers, candidates, batch, classes, ignored)
-            self.capture.restrict(gradients.reached(layers, self._module))
+            self.capture.reached = gradients.reached(layers, self._module)
         self._hidden = "the loss is hidden in compiled code" if visible.hidden else "no loss tells it"
         return decision if decision is None else replace(decision, named=self._arguments.label is not None)
 

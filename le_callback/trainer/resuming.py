@@ -77,7 +77,7 @@ def resume(
 
 
 def shapes_of(state: Any) -> str:
-    """A fingerprint of where a state has tensors and of which shapes.
+    """A fingerprint of where a state has what: keys, lengths, kinds of values, shapes of tensors.
 
     >>> import torch
     >>> shapes_of({"a": torch.zeros(3)}) == shapes_of({"a": torch.ones(3)}) != shapes_of({"a": torch.ones(1, 3)})
@@ -87,13 +87,18 @@ def shapes_of(state: Any) -> str:
 
     def walk(value: Any, where: str) -> None:
         if isinstance(value, Tensor):
-            found.append(f"{where} {tuple(value.shape)}")
-        elif isinstance(value, Mapping):
-            for key, inner in value.items():
-                walk(inner, f"{where}.{key}")
+            found.append(f"{where} {tuple(value.shape)} {value.dtype}")
+            return
+        if isinstance(value, Mapping):
+            inside = [*value.items()]
         elif isinstance(value, list | tuple):
-            for i, inner in enumerate(value):
-                walk(inner, f"{where}.{i}")
+            inside = [*enumerate(value)]
+        else:
+            found.append(f"{where} {type(value).__name__}")
+            return
+        found.append(f"{where} {len(inside)}")
+        for key, inner in inside:
+            walk(inner, f"{where}.{key}")
 
     walk(state, "")
     return blake2b("\n".join(found).encode(), digest_size=16).hexdigest()
@@ -171,7 +176,7 @@ def _mismatch(saved: Any, fresh: Mapping[str, Any]) -> str:
 def _other_shapes(saved: Mapping[str, Any]) -> str:
     told = saved.get("shapes")
     same = told is None or told == shapes_of({key: part for key, part in saved.items() if key != "shapes"})
-    return "" if same else "its tensors are not of the shapes that were saved"
+    return "" if same else "it does not hold what was saved"
 
 
 def _other_layout(saved: Any, fresh: Mapping[str, Any], where: str) -> str:
