@@ -3,7 +3,7 @@
 # make check  lint, spelling, types and which rooms may import which
 # make docs   the documentation as a site, site/index.html; a warning is an error
 # make tables   write the tables in docs/tags.md and docs/kinds.md
-# make screenshots   the picture of the tab in the README, from the demo's run; needs chromium and chromedriver
+# make screenshots   pictures of the tab in README and docs, from the demo's run and five others; needs chromium
 # make package   build the package, check it, and fit in an environment that has nothing else
 # make mutants   change lines and see whether the tests notice (an hour); MUTANTS='le_callback.verdict.*' for one file
 # make overhead   own cost beside bare kernels
@@ -51,6 +51,7 @@ RUN ?= runs
 screenshots: .venv/ready
 	test -d $(RUN) || $(BIN)/python examples/demo.py --logdir $(RUN)
 	$(BIN)/python tests/page/screenshots.py $(RUN) docs
+	$(BIN)/python tests/page/screenshots.py five docs
 
 # With what the package requires and no more: neither the extras nor the checkout can be imported there.
 package: .venv/ready

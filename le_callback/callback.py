@@ -13,27 +13,25 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from le_callback.capture.labels import LabelSource
 from le_callback.errors import require
-from le_callback.monitor import SeparationMonitor
 from le_callback.probe.data import ProbeData
+from le_callback.probe.epoch_pass import OutData, WholeData
 from le_callback.probe.probe import Forward
-from le_callback.records import WindowRecord
+from le_callback.report.rich_table import show_table
 from le_callback.report.tags import Level
-from le_callback.report.terminal import show
 from le_callback.trainer.alarm import Actions, OnAlert
 from le_callback.trainer.arguments import Arguments
-from le_callback.trainer.measurement import Measurement
-from le_callback.trainer.namespaces import AnyCallback
+from le_callback.trainer.readout import Readout
 from le_callback.trainer.schedule import log_steps
 from le_callback.trainer.session import Idle, Session
 from le_callback.trainer.timeline import TimeAxis
-from le_callback.trajectory import Trajectory
 
 
-class LECallback(AnyCallback):
+class LECallback(Readout):
     """Tracks class means, local elasticity and separability of a classifier while it trains.
 
     On every step the features that enter the classifier head and the logits that leave it are added to class moments on
@@ -70,10 +68,18 @@ class LECallback(AnyCallback):
             samples of each class that are taken from the training data. Logged as ``le/<model>_probe_<source>/…``,
             and ``le/measured_<source>/…``: what the step after each reading did to it. Off by default.
         probe_every_n_steps: optimizer steps between two readings of the probe. By default the window.
-        probe_forward: how to call the model on a batch of the probe, a callable of the module and the batch. By default
-            the module is called on the batch without its labels.
+        probe_forward: how to call the model on a batch of the probe, of ``exact`` and of ``out_of_distribution``: a
+            callable of the module and the batch. By default the module is called on the batch without its labels.
         matrix_classes: classes, by name or index, of the LE matrix E that a probe measures, drawn as ``le/matrix``. By
             default all classes, if these are at most 64, else none.
+        exact: labelled samples that are passed through the model at the end of epochs, all of them, as the probe is:
+            ``"train"`` for the training data, read by index, or a loader that ends, a dataset or a pair of tensors.
+            Their neural collapse is logged as ``collapse/epoch/<measure>`` and, as ``…_difference``, how far the last
+            window was from it. Every process reads all of them. Off by default.
+        out_of_distribution: samples of none of the classes, a loader, a dataset or a tensor, that are passed through
+            the model then, too: ``collapse/epoch/nc5`` is their orthogonality to the class means, those of the windows
+            where ``exact`` is not given.
+        exact_every_n_epochs: epochs between two such readings.
         alerts: rules that look at every window: True for the default rules, False for none, or rules of your own:
             callables of the ``WindowRecord`` that return an ``Alert`` or ``None``, or objects as those in
             ``le_callback.alerts``. Each raises once, and again after it was over; ``alerts/<rule>`` is 1 meanwhile.
@@ -124,6 +130,9 @@ class LECallback(AnyCallback):
         probe_every_n_steps: int | None = None,
         probe_forward: Forward | None = None,
         matrix_classes: Sequence[int | str] | None = None,
+        exact: WholeData | None = None,
+        out_of_distribution: OutData | None = None,
+        exact_every_n_epochs: int = 1,
         alerts: bool | Sequence[Callable[..., Any]] = True,
         on_alert: OnAlert = "warn",
         alert_checkpoints: str | Path | None = None,
@@ -154,6 +163,9 @@ class LECallback(AnyCallback):
             probe_every_n_steps=probe_every_n_steps,
             probe_forward=probe_forward,
             matrix_classes=matrix_classes,
+            exact=exact,
+            out_of_distribution=out_of_distribution,
+            exact_every_n_epochs=exact_every_n_epochs,
             alerts=alerts,
             actions=Actions(on_alert, alert_checkpoints, notify),
             name=name,
@@ -167,33 +179,13 @@ class LECallback(AnyCallback):
             summary=summary,
         )
         self._session = Idle({})
+        named = type(head).__name__ if isinstance(head, nn.Module) else head
+        self._state_key = self._generate_state_key(head=named, outputs=outputs, name=name)
 
     @property
     @override
     def state_key(self) -> str:
-        a = self.arguments
-        head = type(a.head).__name__ if isinstance(a.head, nn.Module) else a.head
-        return self._generate_state_key(head=head, outputs=a.outputs, name=a.name)
-
-    @property
-    def monitor(self) -> SeparationMonitor | None:
-        """The engine with the open window; None before the first training batch."""
-        measured = self._session.measurement
-        return measured.monitor if isinstance(measured, Measurement) else None
-
-    @property
-    def last_record(self) -> WindowRecord | None:
-        """What the last window said; None before the first."""
-        return self._session.measurement.last_record
-
-    @property
-    def trajectory(self) -> Trajectory | None:
-        """The class means of all windows; None before the first training batch."""
-        return self._session.trajectory()
-
-    def summary_table(self) -> str:
-        """The table of the last window; empty before the first."""
-        return self._session.table()
+        return self._state_key  # made once: Lightning asks for it at every hook
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -222,6 +214,10 @@ class LECallback(AnyCallback):
         self._session.begin_batch(trainer, batch)
 
     @override
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        self._session.capturing.after_forward(trainer)
+
+    @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         self._session.capturing.before_backward(trainer, loss)
 
@@ -237,7 +233,7 @@ class LECallback(AnyCallback):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._session.capturing.pause()
+        self._session.end_epoch(trainer, pl_module)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -246,7 +242,8 @@ class LECallback(AnyCallback):
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.arguments.summary and (table := self._session.closing_table(trainer)):
-            show(f"\n{table}\n")
+            rich = any(kind.__name__.startswith("Rich") for c in trainer.callbacks for kind in type(c).__mro__)  # type: ignore[attr-defined]
+            show_table(table, pretty=rich)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

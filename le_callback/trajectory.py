@@ -23,7 +23,7 @@ from le_callback.errors import require
 from le_callback.forecast.bands import Forecast, forecast
 from le_callback.recorder import SourceTrajectory
 from le_callback.similarity import IModel, LEModel, LModel
-from le_callback.values import Source
+from le_callback.values import Source, html_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,6 +143,17 @@ class Trajectory:
             ax.set_ylabel(f"{ {'alpha': 'α', 'beta': 'β', 'gamma': 'γ'}[what] } per {self.time_unit}, {source}")
         return ax
 
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: each source with its windows, and the gap between its classes at both ends."""
+        unit, names = self.time_unit, self.class_names
+        rows = [("classes", f"{len(names)}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}")]
+        for name, source in self.sources.items():
+            times, gaps, _, _ = _gaps(source)
+            if len(times):
+                span = f"{len(times)} windows, {unit} {times[0]:,.4g} to {times[-1]:,.4g}"
+                rows.append((name.replace("_", " "), f"{span}; gap {gaps[0]:.3g} to {gaps[-1]:.3g}"))
+        return html_table("Trajectory", rows)
+
     def _source(self, name: str) -> SourceTrajectory:
         require(name in self.sources, "source", name, f"one of {', '.join(self.sources) or 'none'}")
         return self.sources[name]
@@ -161,6 +172,7 @@ class Trajectory:
             for key in _CENTRED:
                 arrays[f"centred/{name}/{key}"] = getattr(coefficients, key)
         about = {"format": _FORMAT, "time_unit": self.time_unit, "class_names": list(self.class_names)}
+        about["arrays"] = list(arrays)  # a damaged list of contents hides some without an error
         with Path(path).open("wb") as file:
             np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
 
@@ -235,6 +247,10 @@ def _assembled(about: Any, arrays: Mapping[str, NDArray[Any]]) -> Trajectory:
     _insist(isinstance(unit, str), f"its unit of time is {unit!r}")
     named = isinstance(names, list) and all(isinstance(name, str) for name in names)
     _insist(named, "its class names are no list of names")
+    told = about.get("arrays", [])  # older files do not tell
+    _insist(isinstance(told, list), "its list of arrays is none")
+    missing = [key for key in told if key not in arrays]
+    _insist(not missing, f"{missing[0] if missing else ''} is missing")
     layers = dict.fromkeys(key.split("/")[0] for key in arrays if key.count("/") == 1)
     sources = {name: _source(name, arrays, len(names)) for name in layers}
     return Trajectory(sources, unit, tuple(names))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -140,3 +141,13 @@ class Tag:
     def is_essential(self, key: str) -> bool:
         """Whether loggers get it by default for this model, source or rule."""
         return self.essential if isinstance(self.essential, bool) else key in self.essential
+
+
+def html_table(title: str, rows: Sequence[tuple[str, str]]) -> str:
+    """A table of two columns for notebooks; everything in it is text.
+
+    >>> html_table("a < b", [("name", "value")])
+    '<table><caption>a &lt; b</caption><tr><th>name</th><td>value</td></tr></table>'
+    """
+    cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    return f"<table><caption>{escape(title)}</caption>{cells}</table>"

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.utils.data import DataLoader, TensorDataset
-from trainings import Classifier, blobs, trainer
+from trainings import Classifier, blobs, run_body_and_head, trainer
 
 from le_callback import LECallback
 from le_callback.alerts import Alert
@@ -75,9 +75,17 @@ class Records(Callback):
         if self.callback.last_record and self.callback.last_record.step_response:
             tracker = self.callback.monitor.probe.step_response["features"]
             found["compositions"] = [composition for composition, _ in tracker._steps]
+        if self.callback.last_epoch is not None:
+            found["epoch"] = self.callback.last_epoch.values
+            found["parameters"] = whole_parameters(model)
         if case == "rules":
             found |= {"said": self.said, "state": self.callback.state_dict()}
         torch.save(found, Path(folder) / f"{case}_{trainer.global_rank}.pt")
+
+
+def whole_parameters(model):
+    """Of a model whose parameters may be split."""
+    return {k: (v.full_tensor() if hasattr(v, "full_tensor") else v).detach() for k, v in model.state_dict().items()}
 
 
 def data(uneven):
@@ -123,16 +131,24 @@ def run(folder, case):
     settings = {"devices": 2, "strategy": "ddp", "precision": "64-true", "use_distributed_sampler": False}
     if case == "spawn":
         settings["strategy"] = "ddp_spawn"
-    if case == "fsdp":
+    if "fsdp" in case:
         strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
         settings |= {"strategy": strategy, "precision": "32-true"}
     if case in ("save_one", "resume_one"):
         settings |= {"devices": 1, "strategy": "auto"}
-    model = {"silent": SilentOnOne, "differ": DifferOnOne, "fsdp": sharded, "rules": BreaksOnOne}.get(
-        case, Classifier
-    )()
+    models = {
+        "silent": SilentOnOne,
+        "differ": DifferOnOne,
+        "fsdp": sharded,
+        "exact_fsdp": sharded,
+        "rules": BreaksOnOne,
+    }
+    model = models.get(case, Classifier)()
     extra = {"probe": blobs(30), "probe_every_n_steps": 2} if case == "probe" else {}
     head = "head" if case == "silent" else None  # where nothing is named, the other process finds another layer
+    if "exact" in case:
+        extra = {"exact": blobs(50, seed=3), "out_of_distribution": blobs(20, seed=9)[0]}
+        extra["probe_forward"] = run_body_and_head  # as the step does it: parameters are gathered layer by layer
     if case == "alert":
         extra |= {"alerts": [on_first_only], "on_alert": "stop"}
     callback = LECallback(head, every_n_steps=6, smoothing=4, summary=False, **extra)

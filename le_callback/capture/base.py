@@ -86,6 +86,9 @@ class Capture(ABC):
     def adopt(self, decision: Decision, *, repeated: bool) -> None:  # noqa: B027
         """Follow the head that a step decided on; ``repeated`` if it was called several times in it."""
 
+    def after_forward(self) -> None:  # noqa: B027
+        """A forward pass and its loss are over."""
+
     def before_backward(self, loss: Tensor, *, closures: bool) -> None:  # noqa: B027
         """A backward pass from ``loss`` begins, in which checkpointed layers run again.
 
@@ -100,6 +103,9 @@ class Capture(ABC):
     def candidates(self) -> Mapping[str, Captured]:
         """What was captured of the layers of compiled code that may be the head, by name."""
         return {}
+
+    def restrict(self, names: set[str] | None) -> None:  # noqa: B027
+        """Look for the head among these layers; None where nothing speaks against any."""
 
     def labels(self) -> Tensor | None:
         """The labels that the loss of this step was given; None where the batch tells them."""

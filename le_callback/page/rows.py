@@ -20,7 +20,8 @@ from le_callback.values import Array, Estimate
 
 MOST_MATRIX_CLASSES = 100  # of more, the worst pairs alone are kept
 _MOST_FOR_MEDIAN = 128
-ALIKE, LAGGING, APART = 0.5, 1.0, 2.0  # D of the median pair; of the worst pair and the median pair
+ALIKE, APART = 0.5, 2.0  # D of the median pair
+LAGGING = 3.0  # how many times farther apart the median pair is than one that is left behind
 _WORST, _WORST_OF_MANY, _MOST_CLOUDS = 10, 50, 24
 _LAYERS = ("logits", "features")
 
@@ -129,7 +130,7 @@ def todo(record: WindowRecord, verdict: str) -> list[str]:
     median = math.nan if found is None else median_pair(found.pairs)
     if median < ALIKE:
         return ["alike"]
-    if found is not None and median >= APART and found.smallest < LAGGING:
+    if found is not None and median >= APART and found.smallest < min(APART, median / LAGGING):
         return ["lagging"]
     return [verdict if verdict in ADVICE else ""]
 

@@ -20,7 +20,8 @@ from le_callback.page.rows import about_columns, columns_of, frame_of, row_of, v
 from le_callback.records import WindowRecord
 
 JUMP = 3.0  # factor between the learning rates of two windows that is told
-DONE, UNSURE = ("separated", "converged"), ("", "cannot tell", "not identifiable")
+DONE = ("separated", "converged")
+QUIET = ("", "cannot tell", "not identifiable", "separating")  # have nothing to add to a jump of the rate
 
 
 def folder_of(logger: Any) -> Path | None:
@@ -139,7 +140,7 @@ class PageWriter:
             self._jump = [record.step, rate / self._rate] if rate > self._rate else None
         self._rate = rate
         if self._jump is not None and verdict not in DONE:
-            row |= {"jump": self._jump, "todo": ["jump", *(key for key in row["todo"] if key not in UNSURE)]}
+            row |= {"jump": self._jump, "todo": ["jump", *(key for key in row["todo"] if key not in QUIET)]}
         self._add("row", row)
         self._unframed = record
         wanting = [file for file in self.files if file.wants("frame")]

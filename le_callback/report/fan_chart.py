@@ -37,20 +37,21 @@ def fan_chart(
 
     later = None if truth is None else worst_since(truth, forecast, noisy)
     rows = 1 if forecast.past_ratio is None else 2
-    figure = Figure(figsize=(9.5, 1.2 + 2.9 * rows), dpi=90, layout="constrained")
+    figure = Figure(figsize=(4.6, 0.8 + 2.3 * rows), dpi=130, layout="constrained")
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     _panel(panels[0], forecast, forecast.past_worst_gap, forecast.worst_gap, None if later is None else later[:2])
-    panels[0].set_ylabel("smallest gap of two class means\n‖X̄ₖ − X̄ₗ‖, units of the features")
+    panels[0].set_ylabel("smallest gap of two\nclass means, ‖X̄ₖ − X̄ₗ‖", fontsize=8)
     if forecast.past_ratio is not None:
         _panel(panels[1], forecast, forecast.past_ratio, forecast.ratio, None if later is None else later[::2])
-        panels[1].set_ylabel("smallest gap over\nwithin-class deviation")
+        panels[1].set_ylabel("smallest gap over\nwithin-class deviation", fontsize=8)
         _mark_separation(panels[1], forecast)
-    panels[-1].set_xlabel(f"time, {forecast.time_unit}s")
+    panels[-1].set_xlabel(f"time, {forecast.time_unit}s", fontsize=8)
     for axes in panels:
-        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+        axes.legend(fontsize=7, loc="best", framealpha=0.6, borderpad=0.3, labelspacing=0.25)
+        axes.tick_params(which="both", labelsize=7)
     when = f"forecast made at {forecast.time_unit} {clock(forecast.made_at)}, {forecast.model}-model"
     told = forecast.status or f"separation: {forecast.separation.status}"
-    figure.suptitle(f"{title or when}\n{told}", fontsize=10)
+    figure.suptitle(f"{title or when}\n{told}", fontsize=8, wrap=True)
     return figure
 
 

@@ -20,7 +20,7 @@ def write_hparams(folder: Path, values: Mapping[str, str | float]) -> None:
     """Write the row.
 
     Args:
-        folder: of the row's own run.
+        folder: of the row's own run, in that of the training; the row is named after the last two parts of the latter.
         values: what is known at the end; a number that is not finite is left out.
 
     Raises:
@@ -37,6 +37,6 @@ def write_hparams(folder: Path, values: Mapping[str, str | float]) -> None:
         old.unlink()
     writer = EventFileWriter(str(folder))
     try:
-        writer.add_event(Event(summary=hparams_pb(known, trial_id=folder.as_posix())))
+        writer.add_event(Event(summary=hparams_pb(known, trial_id="/".join(folder.absolute().parts[-3:-1]))))
     finally:
         writer.close()

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 GROUP = "Separability"  # a capital letter: before alerts, etf, le, and what else begins with a small one
 _CARDS = (
-    ("gap_between_classes", r"le/I_logits/amplitude_difference"),
-    ("growth_of_the_gap", r"le/I_logits/gamma(_per_\w+?)?"),
+    ("gap", r"le/I_logits/amplitude_difference"),
+    ("growth", r"le/I_logits/gamma(_per_\w+?)?"),
     ("worst_pair", r"separation/logits/discriminability_min"),
-    ("nearest_mean_accuracy", r"separation/logits/nearest_mean_accuracy"),
-    ("distance_from_the_ideal_shape", r"etf/logits/angle_deviation_deg"),
-    ("standing_alerts", r"alerts/active"),
+    ("accuracy", r"separation/logits/nearest_mean_accuracy"),
+    ("ETF_angle", r"etf/logits/angle_deviation_deg"),
+    ("alerts", r"alerts/active"),
 )
 
 
@@ -24,7 +24,7 @@ def overview(metrics: Mapping[str, float], prefix: str = "") -> dict[str, str]:
         prefix: that all tags begin with, with its slash: the name of the callback.
 
     >>> overview({"le/I_logits/gamma": 0.1, "le/I_logits/gamma_low": 0.0, "alerts/active": 0.0})
-    {'Separability/2_growth_of_the_gap': 'le/I_logits/gamma', 'Separability/6_standing_alerts': 'alerts/active'}
+    {'Separability/2_growth': 'le/I_logits/gamma', 'Separability/6_alerts': 'alerts/active'}
     """
     group = f"{GROUP} {prefix.rstrip('/')}".strip()
     found = {}

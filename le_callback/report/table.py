@@ -11,13 +11,15 @@ from le_callback.elasticity.window_coefficients import WindowCoefficients
 from le_callback.notices import SKIPPED
 from le_callback.records import WindowRecord
 from le_callback.report.coefficient_tags import COEFFICIENTS, STEP_RESPONSE
+from le_callback.report.highlights import highlights
 from le_callback.report.tags import GROUPS
 from le_callback.report.terminal import spelled
 from le_callback.values import Estimate, Tag
 
 _MOST_ALERTS = 5
 _LONGEST_NAME, _LONGEST_ALERT = 24, 400  # characters
-_Block = str | list[list[str]]  # a line, or rows of cells
+Block = str | list[list[str]]
+"""A line, or rows of cells."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,14 @@ class OwnCost:
         )
 
 
-def summary_table(
+def summary_blocks(
     record: WindowRecord,
     class_names: Sequence[str],
     cost: OwnCost | None = None,
     alerts: Sequence[str] = (),
     forecast: str = "",
-    encoding: str | None = None,
-) -> str:
-    """What the last window says about local elasticity, geometry and separability, as text.
+) -> list[Block]:
+    """What the last window says about local elasticity, geometry and separability: verdict and worst pair first.
 
     Args:
         record: of the window.
@@ -69,16 +70,19 @@ def summary_table(
         cost: own time.
         alerts: those raised so far.
         forecast: sentence of the latest forecast.
-        encoding: of what shows the table; symbols that it lacks are spelled out. None: it has all.
+
+    Returns:
+        Lines, and rows of cells.
 
     >>> from le_callback.monitor import SeparationMonitor
-    >>> print(summary_table(SeparationMonitor(num_classes=2).close(step=9), ["cat", "dog"]).splitlines()[0])
-    Local elasticity and separability, 2 classes, window of steps 1 to 9 (0 samples)
+    >>> summary_blocks(SeparationMonitor(num_classes=2).close(step=9), ["cat", "dog"])[0]
+    'Local elasticity and separability, 2 classes, window of steps 1 to 9 (0 samples)'
     """
     start, end = record.window
-    lines: list[_Block] = [
+    lines: list[Block] = [
         f"Local elasticity and separability, {len(class_names)} classes, window of steps {start + 1} to {end}"
         f" ({record.samples:,.0f} samples)",
+        *(f"{title}: {sentence}" for title, sentence in highlights(record, [_short(name) for name in class_names])),
         "",
     ]
     for probe in (False, True):
@@ -86,9 +90,6 @@ def summary_table(
         lines += _coefficient_rows(of_source, record.time_unit)
     lines += _response_rows(record)
     lines += _geometry_rows(record, class_names)
-    if record.regime is not None:
-        lines.append(f"Verdict: {record.regime.name}. {_sentence(record.regime.reason)}.")
-        lines.append(f"Theorem: {record.regime.theorem}")
     if forecast:
         lines.append(f"Forecast {forecast}")
     if len(alerts) > _MOST_ALERTS:
@@ -101,15 +102,25 @@ def summary_table(
     lines += [f"Skipped {count:,} {SKIPPED[key]}" for key, count in record.skipped.items()]
     if cost is not None and cost.steps:
         lines.append(f"Own time: {cost}")
-    return "\n".join(_laid_out(lines, encoding))
+    return lines
 
 
-def _sentence(text: str) -> str:
-    """With a capital letter, unless it begins with a symbol: Γ is not γ."""
-    return text[:1].upper() + text[1:] if text[:1].isascii() else text
+def laid_out(blocks: Sequence[Block], encoding: str | None = None) -> str:
+    """The table as text: lines as they are, rows of cells in columns.
+
+    Args:
+        blocks: of the table.
+        encoding: of what shows it; symbols that it lacks are spelled out. None: it has all.
+
+    >>> print(laid_out(["γ", [["a", "b"], ["cde", "f"]]], "ascii"))
+    gamma
+    a    b
+    cde  f
+    """
+    return "\n".join(_lines(blocks, encoding))
 
 
-def _coefficient_rows(coefficients: Mapping[str, WindowCoefficients], unit: str) -> list[_Block]:
+def _coefficient_rows(coefficients: Mapping[str, WindowCoefficients], unit: str) -> list[Block]:
     if not coefficients:
         return []
     values = coefficients.values()
@@ -123,14 +134,14 @@ def _model_name(c: WindowCoefficients) -> str:
     return f"{c.model}-model, {'probe ' if c.source.probe else ''}{c.source.layer}"
 
 
-def _response_rows(record: WindowRecord) -> list[_Block]:
+def _response_rows(record: WindowRecord) -> list[Block]:
     if not record.step_response:
         return []
     rows = _tag_rows(STEP_RESPONSE.tags, list(record.step_response.values()), unit=record.time_unit)
     return [[["", *record.step_response], *rows], ""]
 
 
-def _geometry_rows(record: WindowRecord, class_names: Sequence[str]) -> list[_Block]:
+def _geometry_rows(record: WindowRecord, class_names: Sequence[str]) -> list[Block]:
     layers = list(record.etf)
     if not layers:
         return ["No two classes with samples in this window: no angles, no separability."]
@@ -171,8 +182,7 @@ def _short(text: str, longest: int = _LONGEST_NAME) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _laid_out(blocks: Sequence[_Block], encoding: str | None) -> Iterator[str]:
-    """The lines of a page: texts as they are, rows of cells in columns."""
+def _lines(blocks: Sequence[Block], encoding: str | None) -> Iterator[str]:
     for block in blocks:
         rows = [[spelled(cell, encoding) for cell in row] for row in ([[block]] if isinstance(block, str) else block)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

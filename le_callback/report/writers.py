@@ -16,6 +16,7 @@ from le_callback.report.hparams import write_hparams
 from le_callback.report.viewers import figure_giver, text_giver
 
 Describe = Callable[[str], str]
+_SCALAR = SummaryMetadata.PluginData(plugin_name="scalars")
 
 
 def log_scalars(
@@ -53,7 +54,7 @@ def log_scalars(
         Summary.Value(
             tag=f"{prefix}{tag}",
             simple_value=metrics[of],
-            metadata=SummaryMetadata(summary_description=told[of]) if told.get(of) else None,
+            metadata=SummaryMetadata(summary_description=told[of], plugin_data=_SCALAR) if told.get(of) else None,
         )
         for tag, of in shown
     ]

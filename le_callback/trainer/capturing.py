@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from le_callback.capture import graph
+from le_callback.capture import gradients, graph
 from le_callback.capture.base import Capture
 from le_callback.capture.batches import BatchPath
 from le_callback.capture.detect import Decision, Detection
@@ -30,6 +30,9 @@ _MOST_REFUSALS = 20  # steps, of one of several processes, in which nothing coul
 
 class NoCapturing:
     """Nothing is captured."""
+
+    def after_forward(self, trainer: Trainer) -> None:
+        """Gradients are cleared, before a backward pass."""
 
     def before_backward(self, trainer: Trainer, loss: Tensor) -> None:
         """A backward pass starts."""
@@ -106,6 +109,11 @@ class Capturing(NoCapturing):
         elif not self.capture.lasting:
             self.capture.attach()
 
+    def after_forward(self, trainer: Trainer) -> None:
+        """Gradients are cleared, after the forward pass if Lightning does it."""
+        if trainer.lightning_module.automatic_optimization:
+            self.capture.after_forward()
+
     def before_backward(self, trainer: Trainer, loss: Tensor) -> None:
         """A backward pass starts: the forward pass is over, unless the step has several."""
         if self.undecided and self.capture.lasting and self._visible is None:
@@ -180,7 +188,12 @@ class Capturing(NoCapturing):
         candidates = self.capture.candidates() if self._arguments.head is None else {}
         if visible is None or not candidates:
             return None
-        decision = graph.decide(visible, candidates, batch, self._arguments.num_classes)
+        classes, ignored = self._arguments.num_classes, self.ignore_index
+        decision = graph.decide(visible, candidates, batch, classes)
+        if decision is None:
+            layers = {name: self._module.get_submodule(name) for name in candidates}
+            decision = gradients.decide(layers, candidates, batch, classes, ignored)
+            self.capture.restrict(gradients.reached(layers, self._module))
         self._hidden = "the loss is hidden in compiled code" if visible.hidden else "no loss tells it"
         return decision if decision is None else replace(decision, named=self._arguments.label is not None)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from page.made import records
 
 from le_callback import Estimate, SeparationMonitor
 from le_callback.page.advice import ADVICE
@@ -14,8 +15,10 @@ from le_callback.page.rows import (
     about_columns,
     columns_of,
     frame_of,
+    median_pair,
     rate_in_words,
     row_of,
+    todo,
     verdict_of,
 )
 
@@ -144,3 +147,31 @@ def test_every_word_of_the_verdict_has_advice():
     words |= {"critical", "not separating", "converged", "not identifiable"}
     assert words <= set(ADVICE)
     assert all(text.endswith(".") and len(text) < 110 for text in ADVICE.values())
+
+
+def test_a_pair_that_stays_behind_the_others_is_named():
+    """D of two classes that lie on each other is near 0 while the median pair comes far apart."""
+    (*_, mixed) = records(6, 40, mixed=(1, 4))
+    (*_, plain) = records(6, 40)
+    assert mixed.discriminability["logits"].worst[0][:2] == (1, 4)
+    assert median_pair(mixed.discriminability["logits"].pairs) > 2
+    assert todo(mixed, "separating") == ["lagging"]
+    assert todo(plain, "separating") == ["separating"]
+
+
+@pytest.mark.parametrize(
+    ("smallest", "others", "expected"),
+    [
+        (1.18, 5.0, "lagging"),  # overlaps, and the others do not
+        (1.74, 4.0, "stalled"),  # overlaps, but others are no three times as far apart
+        (2.1, 9.0, "stalled"),  # does not overlap
+        (0.3, 1.5, "stalled"),  # the others overlap, too
+        (0.1, 0.3, "alike"),
+    ],
+)
+def test_when_a_pair_is_left_behind(smallest, others, expected):
+    (*_, last) = records(3, 2)
+    found = last.discriminability["logits"]
+    pairs = np.array([[np.nan, smallest, others], [smallest, np.nan, others], [others, others, np.nan]])
+    measures = {**last.measures, "discriminability": {"logits": replace(found, pairs=pairs, worst=((0, 1, smallest),))}}
+    assert todo(replace(last, measures=measures), "stalled") == [expected]

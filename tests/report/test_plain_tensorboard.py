@@ -12,12 +12,12 @@ from trainings import Classifier, MemoryLogger, loader, trainer
 from le_callback import LECallback
 
 CARDS = {
-    "Separability/1_gap_between_classes": "le/I_logits/amplitude_difference",
-    "Separability/2_growth_of_the_gap": "le/I_logits/gamma",
+    "Separability/1_gap": "le/I_logits/amplitude_difference",
+    "Separability/2_growth": "le/I_logits/gamma",
     "Separability/3_worst_pair": "separation/logits/discriminability_min",
-    "Separability/4_nearest_mean_accuracy": "separation/logits/nearest_mean_accuracy",
-    "Separability/5_distance_from_the_ideal_shape": "etf/logits/angle_deviation_deg",
-    "Separability/6_standing_alerts": "alerts/active",
+    "Separability/4_accuracy": "separation/logits/nearest_mean_accuracy",
+    "Separability/5_ETF_angle": "etf/logits/angle_deviation_deg",
+    "Separability/6_alerts": "alerts/active",
 }
 
 
@@ -68,7 +68,7 @@ def test_each_callback_has_an_overview_of_its_own(tmp_path):
     logger = TensorBoardLogger(tmp_path, prefix="mine")
     fit(logger, name="coarse", time_axis="epochs")
     tags = events(logger.log_dir).Tags()["scalars"]
-    assert "mine-Separability coarse/2_growth_of_the_gap" in tags
+    assert "mine-Separability coarse/2_growth" in tags
     assert sum("Separability coarse/" in tag for tag in tags) == len(CARDS)
 
 
@@ -89,10 +89,10 @@ def test_the_end_is_a_row_of_hparams(tmp_path):
     record = fit(logger).last_record
     row = session(f"{logger.log_dir}/separability")
     k, m, D = record.discriminability["logits"].worst[0]
-    assert row["verdict"] == record.regime.name
-    assert row["worst_pair"] == " / ".join(("ant", "bee", "cow")[c] for c in (k, m))
-    assert row["end/worst_pair"] == pytest.approx(D, rel=1e-6)
-    assert row["end/standing_alerts"] == 0
+    assert row["Separability/0_verdict"] == record.regime.name
+    assert row["Separability/3_worst_pair_classes"] == " / ".join(("ant", "bee", "cow")[c] for c in (k, m))
+    assert row["Separability/3_worst_pair"] == pytest.approx(D, rel=1e-6)
+    assert row["Separability/6_alerts"] == 0
     assert all(isinstance(value, str) or math.isfinite(value) for value in row.values())
     assert "_hparams_/session_start_info" not in events(logger.log_dir).summary_metadata
     assert events(f"{logger.log_dir}/separability").Tags()["scalars"] == []
@@ -102,7 +102,7 @@ def test_a_second_fit_leaves_one_row(tmp_path):
     logger = TensorBoardLogger(tmp_path)
     fit(logger)
     record = fit(logger).last_record
-    assert session(f"{logger.log_dir}/separability")["verdict"] == record.regime.name
+    assert session(f"{logger.log_dir}/separability")["Separability/0_verdict"] == record.regime.name
 
 
 def test_hyperparameters_of_the_run_are_its_own(tmp_path):

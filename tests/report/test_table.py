@@ -2,19 +2,27 @@
 
 import math
 import re
+import sys
+from xml.etree import ElementTree
 
 import pytest
 from distinct import distinct_record
+from lightning.pytorch.callbacks import RichModelSummary
 from lightning.pytorch.loggers import TensorBoardLogger
 from trainings import Classifier, loader, trainer
 
 from le_callback import LECallback
 from le_callback.measures import EtfAngles
-from le_callback.report.table import OwnCost, summary_table
+from le_callback.report.rich_table import show_table
+from le_callback.report.table import OwnCost, laid_out, summary_blocks
 from le_callback.trainer.own_cost import Clock
 from le_callback.values import Estimate
 
 NAMES = ["ant", "bee", "cow"]
+
+
+def summary_table(*args, encoding=None, **kwargs):
+    return laid_out(summary_blocks(*args, **kwargs), encoding)
 
 
 def cells(table, title):
@@ -75,9 +83,13 @@ def test_lines_below_the_table():
     cost = OwnCost(100, 1.0, 2.0, 5.0, 0.5, 105.0)
     lines = summary_table(distinct_record(), NAMES, cost, ["PairMerging at step 9: …"], "made at step 8").splitlines()
     assert lines[0] == "Local elasticity and separability, 3 classes, window of steps 2001 to 2050 (800 samples)"
-    assert lines[-8:] == [
+    assert lines[1:5] == [
         "Verdict: separated. Nothing grows.",
+        "Worst pair: bee / cow, 403 deviations apart in the logits (they overlap below 2)",
         "Theorem: γ is spent.",
+        "",
+    ]
+    assert lines[-6:] == [
         "Forecast made at step 8",
         "Alert: PairMerging at step 9: …",
         "No samples in this window: cow",
@@ -125,7 +137,7 @@ def test_at_a_hundred_classes_the_table_stays_a_screen():
     alerts = [f"PairMerging at step {step}: …" for step in range(60)]
     record = distinct_record(missing_classes=tuple(range(7, 97)))
     lines = summary_table(record, names, OwnCost(9, 1, 1, 0, 0, 9), alerts, "made at step 8: none").splitlines()
-    assert len(lines) <= 51
+    assert len(lines) <= 52
     assert [line for line in lines if line.startswith("Alert")] == [f"Alert: {text}" for text in alerts[-5:]]
     assert "55 earlier alerts, and" in lines
     (row,) = [line for line in lines if line.startswith("smallest angle")]
@@ -194,3 +206,60 @@ def test_share_of_a_short_run_with_figures(tmp_path, epochs):
     (share,) = re.findall(r"([\d.]+|nan)% of the training step", callback.summary_table())
     assert 0 < float(share) < 100
     assert "in all for figures" in callback.summary_table()
+
+
+@pytest.mark.parametrize("name", ["[bold]bee[/bold]", "[/]", "bee"])
+def test_rich_draws_the_same_words(capsys, monkeypatch, name):
+    pytest.importorskip("rich", reason="rich is not installed")
+    monkeypatch.setenv("COLUMNS", "200")
+    blocks = summary_blocks(distinct_record(), ["ant", name, "cow"])
+    show_table(blocks, pretty=True)
+    drawn = capsys.readouterr().out
+    assert "──" in drawn
+    assert f"Worst pair: {name} / cow" in drawn
+    plain = laid_out(blocks).replace("\n", " ").split()
+    assert [word for word in drawn.split() if set(word) != {"─"}] == plain
+
+
+def test_where_rich_fails_the_table_is_text(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    blocks = summary_blocks(distinct_record(), NAMES)
+    show_table(blocks, pretty=True)
+    assert capsys.readouterr().out == f"\n{laid_out(blocks)}\n\n"
+
+
+@pytest.mark.parametrize("rich", [False, True])
+def test_rich_draws_it_where_it_draws_lightnings_tables(capsys, monkeypatch, rich):
+    pytest.importorskip("rich", reason="rich is not installed")
+    monkeypatch.setenv("COLUMNS", "200")
+    callbacks = [RichModelSummary()] if rich else []
+    trainer(LECallback(), callbacks=callbacks, enable_model_summary=rich).fit(Classifier(), loader())
+    printed = capsys.readouterr().out.partition("Local elasticity")[2]
+    assert "Verdict: " in printed
+    assert ("──" in printed) is rich
+
+
+def test_notebooks_show_verdict_and_worst_pair():
+    callback = LECallback(summary=False, class_names=["<b>", "bee", "cow"])
+    assert "no window has closed yet" in callback._repr_html_()
+    trainer(callback).fit(Classifier(), loader())
+    shown = ElementTree.fromstring(callback._repr_html_())
+    rows = {row[0].text: row[1].text for row in shown.iter("tr")}
+    record = callback.last_record
+    k, m, D = record.discriminability["logits"].worst[0]
+    names = ["<b>", "bee", "cow"]
+    assert rows["Verdict"].startswith(f"{record.regime.name}. ")
+    assert rows["Worst pair"].startswith(f"{names[k]} / {names[m]}, {D:.3g} deviations")
+    assert (rows["Alerts"], rows["Step"]) == ("none", f"{record.step:,}")
+
+
+def test_notebooks_show_what_a_trajectory_holds():
+    callback = LECallback(summary=False, class_names=["<b>", "bee", "cow"])
+    trainer(callback, max_epochs=3).fit(Classifier(), loader())
+    run = callback.trajectory
+    rows = {row[0].text: row[1].text for row in ElementTree.fromstring(run._repr_html_()).iter("tr")}
+    source = run.sources["logits"]
+    gaps = [math.sqrt(sum(((m[k] - m[j]) ** 2).sum() for k, j in ((0, 1), (0, 2), (1, 2))) / 3) for m in source.means]
+    assert rows["classes"] == "3: <b>, bee, cow"
+    assert rows["logits"].startswith(f"{len(source.times)} windows, step ")
+    assert rows["logits"].endswith(f"gap {gaps[0]:.3g} to {gaps[-1]:.3g}")
