@@ -319,8 +319,6 @@ def jobs_of(arguments: argparse.Namespace) -> list[tuple[str, str, Setup]]:
         for s in (seeds if kind in UNSEEN else kind_seeds)
     ]
     chosen = [job for job in jobs if not arguments.only or any(part in job[1] for part in arguments.only)]
-    if arguments.recorded:
-        chosen = [job for job in chosen if arguments.cache and (arguments.cache / f"{job[1]}.pkl").exists()]
     return sorted(chosen, key=lambda job: (_round(job, first), job[2].steps))
 
 
@@ -354,12 +352,16 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/alerts.md")
     arguments = parser.parse_args()
     found: dict[str, list[Judged]] = defaultdict(list)
-    jobs = jobs_of(arguments)
+    jobs = named = jobs_of(arguments)
+    if arguments.recorded:
+        jobs = [job for job in named if arguments.cache and (arguments.cache / f"{job[1]}.pkl").exists()]
     with get_context("spawn").Pool(arguments.workers) as pool:
         done = pool.imap_unordered(partial(one, arguments.cache), jobs)
         for group, result in tqdm(done, total=len(jobs), mininterval=10):
             found[group].append(result)
     made = f"`python {shlex.join(sys.argv)}`, {datetime.date.today()}: {len(jobs)} trainings"
+    if len(jobs) < len(named):
+        made += f". The table is partial: {len(named)} trainings are named, the others were not recorded"
     text = f"{made}\n\n{report(found)}"
     print(text)
     if arguments.write:

@@ -196,10 +196,10 @@ class Judge:
         """Why nothing is said of these classes."""
         different = self.state.supply.different()
         most = max(1, round(float(different[list(few)].max())))
-        noun, each = ("class", "it has") if len(few) == 1 else ("classes", "each has")
+        noun, each = ("class", "it may be") if len(few) == 1 else ("classes", "each may be")
         return (
-            f"cannot tell for {noun} {joined(self._names(few))}: {each} about {most} different"
-            f" sample{'s' * (most > 1)} at most, too few to say so of others (a probe of held-out samples would)"
+            f"cannot tell for {noun} {joined(self._names(few))}: {each} no more than about {most} different"
+            f" sample{'s' * (most > 1)}, too few to say so of others (a probe of held-out samples would)"
         )
 
     def _separated(self, record: WindowRecord, growth: Estimate) -> bool:

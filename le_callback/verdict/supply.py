@@ -4,9 +4,11 @@ A class that is rare may consist of a handful of samples that come again and aga
 wrong about any other. Shuffled epochs betray it. With N samples in the data and W in a window, u = W/N, the counts of a
 class vary less than those of independent draws, by a factor of 1 − u + u²/3 (u ≤ 1) or 1/(3u) on average over where a
 window begins: only the parts of epochs at both its ends vary. Neighbouring windows share such an epoch, so that their
-counts lean in opposite directions, with a correlation near −1/2. A sampler that balances classes, or windows that are
-whole epochs, show no such correlation, and nothing is concluded from them. Windows that are whole epochs but for a few
-samples vary less than on average, until where they begin has wandered: so the largest N of the last windows counts.
+counts lean in opposite directions, with a correlation near −1/2. Without it nothing is concluded, but where all counts
+are the same in every window: then a window is whole epochs, and their number divides every count, so that the greatest
+common divisor, of up to 50, stands for the most that they may be (a sampler that balances classes has no rare ones).
+Windows that are whole epochs but for a few samples vary less than on average, until where they begin has wandered: so
+the largest N of the last windows counts.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from le_callback.values import Array
 
 _KEPT = 20  # windows
 _LEAST_WINDOWS = 5  # from which their counts say something
+_MOST_EPOCHS = 50.0  # in a window, where only a divisor tells
 _OPPOSED = -0.25  # correlation of the counts of neighbouring windows below which epochs are seen in them
 _SHRINKS, _FORGOTTEN = 0.98, 10  # a window, and windows after which the size of the data is unknown again
 _RARE = 0.25  # of the mean share of the classes that were seen
@@ -40,7 +43,7 @@ class Supply:
     >>> for _ in range(8):
     ...     supply = supply.add(np.array([90.0, 90.0, 1.0]))
     >>> supply.few(), supply.different()
-    ((2,), array([720., 720.,   8.]))
+    ((2,), array([90., 90.,  1.]))
     """
 
     counts: tuple[Array, ...] = ()
@@ -72,8 +75,11 @@ class Supply:
         share = counts.sum(0) / N.sum()
         spread = float((share * (1 - share)).sum())
         off = (counts - share * N) / np.sqrt(N)
-        if spread <= 0 or not off.any():
+        if spread <= 0:
             return 0.0
+        if (counts == counts[0]).all():
+            whole = (counts[0] == counts[0].round()).all()
+            return min(float(np.gcd.reduce(counts[0].astype(np.int64))), _MOST_EPOCHS) if whole else 0.0
         f = float((off**2).sum()) / (T - 1) / spread
         opposed = float((off[1:] * off[:-1]).sum() / (off**2).sum()) + 1 / T < _OPPOSED
         if f >= 1 or not opposed:

@@ -64,8 +64,18 @@ def test_rare_classes_of_a_handful_of_samples_are_found_and_counted(W):
 )
 def test_where_counts_show_no_epochs_nothing_is_concluded(N, K, W, ratio, kind):
     for seed in range(3):
-        late = supplies(loader(N, K, W, ratio, kind, seed=seed)[0])[9:]
-        assert np.mean([bool(s.few()) for s in late]) <= 0.02
+        counts, own = loader(N, K, W, ratio, kind, seed=seed)
+        wrong = [any(own[k] >= ENOUGH for k in s.few()) for s in supplies(counts)[9:]]
+        assert np.mean(wrong) <= 0.02
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+def test_windows_of_whole_epochs_are_known_by_the_divisor_of_their_counts(epochs):
+    own = np.array([128, 77, 46, 28, 17, 10, 6, 4, 2, 2])
+    supply = supplies([(epochs * own).astype(float)] * 12)[-1]
+    assert supply.epochs == epochs
+    assert supply.few() == (6, 7, 8, 9)
+    assert supply.different() == pytest.approx(own)
 
 
 def test_windows_of_nearly_an_epoch_are_known_better_once_their_beginning_has_wandered():
@@ -79,8 +89,9 @@ def test_a_sampler_that_balances_has_no_rare_class():
 
 
 def test_too_few_samples_in_ten_windows_are_too_few():
-    assert supplies([np.array([500.0, 500.0, 1.0])] * 30)[-1].few() == (2,)
-    assert supplies([np.array([500.0, 500.0, 2.0])] * 30)[-1].few() == ()
+    rng = np.random.default_rng(0)
+    for rare, few in ((1, (2,)), (2, ())):
+        assert supplies([np.array([*rng.poisson(500, 2), rare], dtype=float) for _ in range(30)])[-1].few() == few
 
 
 def test_windows_without_samples_and_other_numbers_of_classes_begin_anew():
