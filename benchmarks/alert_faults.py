@@ -57,6 +57,8 @@ class Fault:
             return x * torch.nan, y
         if self.name == "inputs_x255":
             return 255 * x, y
+        if self.name == "const_all":
+            return torch.full_like(x, 0.5), y
         if self.name == "stuck_loader":
             self._held = self._held or (x, y)
             return self._held

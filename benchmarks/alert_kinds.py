@@ -16,7 +16,7 @@ FAULTS = (
 )  # fmt: skip
 LASTING = (
     "const_images", "dead_encoder", "replaced", "two_pairs", "nan_class", "stuck_loader", "inputs_x255",
-    "slow_divergence", "heavy_decay", "permuted_labels",
+    "slow_divergence", "heavy_decay", "permuted_labels", "const_all",
 )  # fmt: skip
 FAINT = ("corrupt_0.2", "head_reset", "logits_grow", "class_drifts")
 SLOW = ("slow_divergence", "heavy_decay", "logits_grow", "class_drifts")
@@ -63,6 +63,8 @@ HEALTHY: dict[str, Setup] = {
     "batch_norm": Setup(net="batch_norm", batch=32),
     "layer_norm": Setup(net="layer_norm", optimizer="adamw"),
     "imbalanced_100": Setup(ratio=100, batch=32, steps=3000),
+    "imbalanced_100_wide": Setup(ratio=100, batch=128, steps=1500),
+    "blobs_imbalanced_100": Setup(data="blobs", overlap=0.4, ratio=100, batch=32),
     "augmented": Setup(augment=True, optimizer="adam", batch=32),
     "smoothing": Setup(smoothing=0.1, optimizer="adam"),
     "label_noise": Setup(noise=0.2, optimizer="adam", batch=32),
@@ -136,10 +138,14 @@ def ending_fault(fault: str, seed: int) -> Setup:
 
 
 def healthy(seed: int) -> Setup:
-    """A healthy setup of mixed settings; every twentieth runs for 20,000 steps after it has converged."""
-    rng = np.random.default_rng([seed, 2])
+    """A healthy setup of mixed settings; every twentieth runs for 20,000 steps after it has converged.
+
+    A third goes through the Trainer.
+    """
+    rng, trainer = np.random.default_rng([seed, 2]), seed // 6 % 3 == 0
     if seed % 20 == 19:
-        return Setup(optimizer="adam", schedule=str(rng.choice(["constant", "cosine"])), steps=28_000, seed=seed)
+        schedule = str(rng.choice(["constant", "cosine"]))
+        return Setup(optimizer="adam", schedule=schedule, steps=28_000, seed=seed, trainer=trainer)
     batch = (1, 2, 4, 16, 64, 256)[seed % 6]
     nets = ["plain", "dropout"] + ["batch_norm"] * (batch > 2)
     return Setup(
@@ -147,5 +153,5 @@ def healthy(seed: int) -> Setup:
         optimizer=str(rng.choice(["sgd", "sgd_momentum", "adam", "adamw"])),
         schedule=str(rng.choice(["constant", "warm_up", "drops", "cosine", "warm_up_cosine"])),
         batch=batch, net=str(rng.choice(nets)), imbalanced=bool(rng.random() < 0.4), augment=bool(rng.random() < 0.4),
-        smoothing=0.1 * bool(rng.random() < 0.3), seed=seed,
+        smoothing=0.1 * bool(rng.random() < 0.3), seed=seed, trainer=trainer,
     )  # fmt: skip

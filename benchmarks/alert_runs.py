@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from le_callback import LECallback, SeparationMonitor, WindowRecord
 from le_callback.measures import held_out_discriminability
 
 VALIDATE = 100
+AHEAD = 5  # windows for which a run goes on as if nothing had changed, beside what happens
 RATES = {"sgd": 0.1, "sgd_momentum": 0.02, "adam": 2e-3, "adamw": 2e-3}
 
 
@@ -44,6 +46,7 @@ class Run:
     losses: list[float]
     held: list[Held]
     classes: tuple[int, ...]  # that the fault concerns
+    unchanged: dict[int, list[Held]]  # the windows from a step on, had the fault not begun or ended there
 
     @property
     def validation(self) -> list[tuple[int, float]]:
@@ -74,10 +77,13 @@ class Course:
         self.fault = Fault(setup.fault, K, self.rng)
         self.order = torch.empty(0, dtype=torch.long)
         self.turn = 0
+        self.unchanged: dict[int, list[Held]] = {}
 
     def before(self, step: int) -> None:
         """The fault begins or ends; a frozen body thaws."""
         s = self.setup
+        if s.fault and step in (s.at, s.until, s.again):
+            self.unchanged[step] = as_if_unchanged(self, step)
         if s.fault and step in (s.at, s.again):
             self.fault.start(self.net)
             self.labels = self.fault.relabelled(self.y)
@@ -145,17 +151,54 @@ class Course:
         """With a learning rate that falls with small batches."""
         s, parameters = self.setup, self.net.parameters()
         self.base = rate = RATES[s.optimizer] * min(1.0, (s.batch / 16) ** 0.5)
-        if s.optimizer == "adam":
-            return torch.optim.Adam(parameters, rate)
-        if s.optimizer == "adamw":
-            return torch.optim.AdamW(parameters, rate, weight_decay=0.05)
         momentum = 0.9 * (s.optimizer == "sgd_momentum")
-        return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=s.decay)
+        if s.optimizer == "adam":
+            self.active: torch.optim.Optimizer = torch.optim.Adam(parameters, rate)
+        elif s.optimizer == "adamw":
+            self.active = torch.optim.AdamW(parameters, rate, weight_decay=0.05)
+        else:
+            self.active = torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=s.decay)
+        return self.active
 
-    def set_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def set_rate(self, step: int) -> None:
         """The learning rate of a step."""
-        for group in optimizer.param_groups:
+        for group in self.active.param_groups:
             group["lr"] = self.base * factor(self.setup, step) * self.fault.rate()
+
+    def advance(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One step by hand: features, logits, targets and loss of its batch."""
+        self.set_rate(step)
+        x, y = self.batch(step)
+        target = y
+        if self.setup.loss == "mixup":
+            x, target = self.mixed(x, y)
+        features, logits = self.net(x)
+        loss = self.loss(features, logits, target)
+        self.active.zero_grad()
+        if self.setup.fault != "nan_class" or loss.isfinite():  # as a gradient scaler does
+            loss.backward()
+            self.active.step()
+        if self.fault.on:
+            self.fault.step(self.net, self.base)
+        return features.detach(), logits.detach(), target, loss.detach()
+
+
+def as_if_unchanged(course: Course, step: int) -> list[Held]:
+    """How separable data of its own would be in the next windows, if nothing changed at this step."""
+    other, held = copy.copy(course), []
+    with torch.random.fork_rng(devices=[]):
+        other.rng, other.fault = np.random.default_rng([course.setup.seed, 5, step]), copy.deepcopy(course.fault)
+        other.net = Net(course.setup, course.classes)
+        other.net.load_state_dict(course.net.state_dict())
+        other.net.scale, other.net.boost = course.net.scale, course.net.boost
+        for mine, its in zip(course.net.parameters(), other.net.parameters(), strict=True):
+            its.requires_grad_(mine.requires_grad)
+        other.optimizer().load_state_dict(copy.deepcopy(course.active.state_dict()))
+        for later in range(step, WINDOW * (step // WINDOW + AHEAD)):
+            other.advance(later)
+            if (later + 1) % WINDOW == 0:
+                held.append(evaluate(other, later + 1))
+    return held
 
 
 def factor(setup: Setup, step: int) -> float:
@@ -176,29 +219,18 @@ def train(setup: Setup) -> Run:
     course = Course(setup)
     if setup.trainer:
         return by_trainer(course)
-    optimizer, monitor = course.optimizer(), SeparationMonitor(num_classes=course.classes)
+    course.optimizer()
+    monitor = SeparationMonitor(num_classes=course.classes)
     records, losses, held = [], [], []
     for step in range(setup.steps):
         course.before(step)
-        course.set_rate(optimizer, step)
-        x, y = course.batch(step)
-        target = y
-        if setup.loss == "mixup":
-            x, target = course.mixed(x, y)
-        features, logits = course.net(x)
-        monitor.update(features=features.detach(), logits=logits.detach(), target=target, time=float(step))
-        loss = course.loss(features, logits, target)
-        optimizer.zero_grad()
-        if setup.fault != "nan_class" or loss.isfinite():  # as a gradient scaler does
-            loss.backward()
-            optimizer.step()
-        if course.fault.on:
-            course.fault.step(course.net, course.base)
-        losses.append(float(loss.detach()))
+        features, logits, target, loss = course.advance(step)
+        monitor.update(features=features, logits=logits, target=target, time=float(step))
+        losses.append(float(loss))
         if (step + 1) % WINDOW == 0:
             records.append(slim(monitor.close(step + 1)))
             held.append(evaluate(course, step + 1))
-    return Run(setup, records, losses, held, course.fault.classes)
+    return Run(setup, records, losses, held, course.fault.classes, course.unchanged)
 
 
 class Module(LightningModule):
@@ -223,7 +255,7 @@ class Module(LightningModule):
         return self.course.optimizer()
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
-        self.course.set_rate(self.optimizers().optimizer, index)
+        self.course.set_rate(index)
 
     def on_train_batch_end(self, *args: Any) -> None:
         if self.course.fault.on:
@@ -269,7 +301,7 @@ def by_trainer(course: Course) -> Run:
             enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=WINDOW, callbacks=[callback],
         )  # fmt: skip
         trainer.fit(module, loader)
-    return Run(course.setup, callback.records, module.losses, callback.held, course.fault.classes)
+    return Run(course.setup, callback.records, module.losses, callback.held, course.fault.classes, course.unchanged)
 
 
 @torch.no_grad()

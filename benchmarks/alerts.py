@@ -3,8 +3,8 @@
     python benchmarks/alerts.py [--first 1000] [--seeds 10] [--healthy 100] [--kinds 5] [--workers 1] [--write]
 
 ``alert_kinds.py`` lists the trainings, and which kinds were not looked at before: thresholds were chosen on seeds
-below 1,000 of the others. Trainings are recorded under ``--cache``, if one is given, and not repeated; the rules are
-then asked on the records with their default settings. Delays are in windows of 50 optimizer steps.
+below 1,000 of the others. Trainings are recorded under ``--cache``, if one is given, and not repeated; verdict and
+rules are then asked on the records with their default settings. Delays are in windows of 50 optimizer steps.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pickle
 import shlex
 import statistics
 import sys
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -41,12 +41,13 @@ from alert_kinds import (
     healthy_kind,
     lasting_fault,
 )  # fmt: skip
-from alert_runs import VALIDATE, Run, train
+from alert_lightning import early_stops, spike_steps
+from alert_runs import Run, train
 from alert_verdicts import Verdicts
-from lightning.pytorch.callbacks import EarlyStopping
 from tqdm import tqdm
 
 from le_callback.alerts import Alert, AlertBook, Ended, describe
+from le_callback.verdict import Judge
 
 RIGHT = {
     "corrupt_0.4": {"SeparabilityLost", "ElasticityLost"},
@@ -68,6 +69,7 @@ RIGHT = {
     "slow_divergence": {"SeparabilityLost", "ScaleChanged", "NonFinite"},
     "heavy_decay": {"ScaleChanged", "FeatureCollapse", "SeparabilityLost"},
     "permuted_labels": {"LabelsChanged", "SeparabilityLost"},
+    "const_all": {"ClassVanished", "LoaderStuck", "FeatureCollapse", "SeparabilityLost"},
     "corrupt_0.2": {"SeparabilityLost", "ElasticityLost"},
     "head_reset": set(),
     "logits_grow": {"ScaleChanged"},
@@ -127,8 +129,10 @@ def recorded(setup: Setup, name: str, cache: Path | None) -> Run:
 
 
 def judge(run: Run) -> Judged:
-    """Ask the rules and Lightning's alarms, each on what it would have seen."""
-    book, alerts, ended = AlertBook(), [], []
+    """Ask the verdict, the rules and Lightning's alarms, each on what it would have seen."""
+    verdict, book, alerts, ended = Judge(), AlertBook(), [], []
+    said = [replace(record, regime=verdict.add(record, record.regime.index)) for record in run.records]
+    run = replace(run, records=said)
     for record in run.records:
         alerts += book.add(record)
         ended += book.ended
@@ -177,40 +181,6 @@ def windows_to_end(ended: list[Ended], standing: bool, run: Run, recovered: int)
     if late or (not last and standing):
         return float("inf")
     return max(0, (max(last, default=0) - recovered) / WINDOW)
-
-
-def early_stops(run: Run, since: int = 10**9) -> list[int]:
-    """Steps at which Lightning's ``EarlyStopping`` on the validation loss, patience 3, would stop; it then goes on.
-
-    Its patience starts anew at step ``since``.
-    """
-    callback, stops = EarlyStopping("val_loss", patience=3), []
-    for step, loss in run.validation:
-        if step - VALIDATE <= since < step:
-            callback.wait_count = 0
-        stop, _ = callback._evaluate_stopping_criteria(torch.tensor(loss))
-        if stop:
-            stops.append(step)
-            callback.wait_count = 0
-    return stops
-
-
-def spike_steps(losses: list[float]) -> list[int]:
-    """Steps at which Lightning's ``SpikeDetection`` with its defaults would raise.
-
-    A loss that is not finite, or worse than the one before and off the mean of the last 10 by at least twice that mean.
-    """
-    recent: deque[float] = deque(maxlen=10)
-    last, found = 0.0, []
-    for i, loss in enumerate(losses):
-        mean = statistics.fmean(recent) if recent else 0.0
-        finite = abs(loss) < float("inf")
-        if i >= 1 and (not finite or (loss > last and abs(loss - mean) >= abs(2 * mean))):
-            found.append(i + 1)
-        elif finite:
-            recent.append(loss)
-            last = loss
-    return found
 
 
 def delay(alert_step: int, at: int) -> int:
@@ -318,7 +288,8 @@ def report(found: dict[str, list[Judged]]) -> str:
     faults = [*present, *found["lasting"], *found["ending"]]
     lines += [
         "",
-        "Trainings with faults; a verdict that was right before the fault came counts as wrong:",
+        "Trainings with faults, each window judged by its later course, in a copy of the run in which a fault neither"
+        " began nor ended after it:",
         "",
         *alert_verdicts.table(by_kind(faults)),
     ]
@@ -335,7 +306,7 @@ def by_kind(found: list[Judged]) -> dict[str, Verdicts]:
 
 
 def jobs_of(arguments: argparse.Namespace) -> list[tuple[str, str, Setup]]:
-    """Group, name and setup of each training, the longest first."""
+    """Group, name and setup of each training, in rounds: a part of them is a fair choice."""
     first = arguments.first
     seeds, kind_seeds = range(first, first + arguments.seeds), range(first, first + arguments.kinds)
     jobs = [("present", f"{fault}-{s}", faulty(fault, s)) for fault in FAULTS for s in seeds]
@@ -348,7 +319,16 @@ def jobs_of(arguments: argparse.Namespace) -> list[tuple[str, str, Setup]]:
         for s in (seeds if kind in UNSEEN else kind_seeds)
     ]
     chosen = [job for job in jobs if not arguments.only or any(part in job[1] for part in arguments.only)]
-    return sorted(chosen, key=lambda job: -job[2].steps)
+    if arguments.recorded:
+        chosen = [job for job in chosen if arguments.cache and (arguments.cache / f"{job[1]}.pkl").exists()]
+    return sorted(chosen, key=lambda job: (_round(job, first), job[2].steps))
+
+
+def _round(job: tuple[str, str, Setup], first: int) -> float:
+    """One seed of each comes first, and ten mixed settings with it; very long trainings come last."""
+    group, _, setup = job
+    turn = setup.seed - first
+    return 1000 if setup.steps > 10_000 else turn // 10 if group == "healthy" else turn
 
 
 def one(cache: Path | None, job: tuple[str, str, Setup]) -> tuple[str, Judged]:
@@ -369,6 +349,7 @@ def main() -> None:
     parser.add_argument("--kinds", type=int, default=5, help="seeds of each other healthy kind, and of faults that end")
     parser.add_argument("--only", nargs="*", default=[], help="trainings whose name holds one of these")
     parser.add_argument("--cache", type=Path, default=None, help="folder of the recorded trainings")
+    parser.add_argument("--recorded", action="store_true", help="only what the cache holds already")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/alerts.md")
     arguments = parser.parse_args()

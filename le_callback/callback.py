@@ -13,14 +13,17 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from le_callback.capture.labels import LabelSource
 from le_callback.errors import require
 from le_callback.monitor import SeparationMonitor
 from le_callback.probe.data import ProbeData
+from le_callback.probe.epoch_pass import EpochReading, OutData, WholeData
 from le_callback.probe.probe import Forward
 from le_callback.records import WindowRecord
+from le_callback.report.notebook import InNotebook
 from le_callback.report.rich_table import show_table
 from le_callback.report.tags import Level
 from le_callback.trainer.alarm import Actions, OnAlert
@@ -31,10 +34,9 @@ from le_callback.trainer.schedule import log_steps
 from le_callback.trainer.session import Idle, Session
 from le_callback.trainer.timeline import TimeAxis
 from le_callback.trajectory import Trajectory
-from le_callback.values import html_table
 
 
-class LECallback(AnyCallback):
+class LECallback(InNotebook, AnyCallback):
     """Tracks class means, local elasticity and separability of a classifier while it trains.
 
     On every step the features that enter the classifier head and the logits that leave it are added to class moments on
@@ -75,6 +77,14 @@ class LECallback(AnyCallback):
             the module is called on the batch without its labels.
         matrix_classes: classes, by name or index, of the LE matrix E that a probe measures, drawn as ``le/matrix``. By
             default all classes, if these are at most 64, else none.
+        exact: labelled samples that are passed through the model at the end of epochs, all of them, as the probe is:
+            ``"train"`` for the training data, read by index, or a loader that ends, a dataset or a pair of tensors.
+            Their neural collapse is logged as ``collapse/epoch/<measure>`` and, as ``…_difference``, how far the last
+            window was from it. Every process reads all of them. Off by default.
+        out_of_distribution: samples of none of the classes, a loader, a dataset or a tensor, that are passed through
+            the model then, too: ``collapse/epoch/nc5`` is their orthogonality to the class means, those of the windows
+            where ``exact`` is not given.
+        exact_every_n_epochs: epochs between two such readings.
         alerts: rules that look at every window: True for the default rules, False for none, or rules of your own:
             callables of the ``WindowRecord`` that return an ``Alert`` or ``None``, or objects as those in
             ``le_callback.alerts``. Each raises once, and again after it was over; ``alerts/<rule>`` is 1 meanwhile.
@@ -107,6 +117,8 @@ class LECallback(AnyCallback):
     >>> trainer = Trainer(callbacks=[LECallback()], logger=False, enable_progress_bar=False, enable_checkpointing=False)
     """
 
+    arguments: Arguments
+    _session: Idle
     steps_aside = False  # whether it leaves the Trainer to other instances
 
     def __init__(  # noqa: PLR0913 -- each is a setting that a command line names
@@ -125,6 +137,9 @@ class LECallback(AnyCallback):
         probe_every_n_steps: int | None = None,
         probe_forward: Forward | None = None,
         matrix_classes: Sequence[int | str] | None = None,
+        exact: WholeData | None = None,
+        out_of_distribution: OutData | None = None,
+        exact_every_n_epochs: int = 1,
         alerts: bool | Sequence[Callable[..., Any]] = True,
         on_alert: OnAlert = "warn",
         alert_checkpoints: str | Path | None = None,
@@ -155,6 +170,9 @@ class LECallback(AnyCallback):
             probe_every_n_steps=probe_every_n_steps,
             probe_forward=probe_forward,
             matrix_classes=matrix_classes,
+            exact=exact,
+            out_of_distribution=out_of_distribution,
+            exact_every_n_epochs=exact_every_n_epochs,
             alerts=alerts,
             actions=Actions(on_alert, alert_checkpoints, notify),
             name=name,
@@ -168,13 +186,13 @@ class LECallback(AnyCallback):
             summary=summary,
         )
         self._session = Idle({})
+        named = type(head).__name__ if isinstance(head, nn.Module) else head
+        self._state_key = self._generate_state_key(head=named, outputs=outputs, name=name)
 
     @property
     @override
     def state_key(self) -> str:
-        a = self.arguments
-        head = type(a.head).__name__ if isinstance(a.head, nn.Module) else a.head
-        return self._generate_state_key(head=head, outputs=a.outputs, name=a.name)
+        return self._state_key  # made once: Lightning asks for it at every hook
 
     @property
     def monitor(self) -> SeparationMonitor | None:
@@ -188,6 +206,11 @@ class LECallback(AnyCallback):
         return self._session.measurement.last_record
 
     @property
+    def last_epoch(self) -> EpochReading | None:
+        """What ``exact`` and ``out_of_distribution`` said at the end of the last epoch in which they were read."""
+        return self._session.last_epoch
+
+    @property
     def trajectory(self) -> Trajectory | None:
         """The class means of all windows; None before the first training batch."""
         return self._session.trajectory()
@@ -195,11 +218,6 @@ class LECallback(AnyCallback):
     def summary_table(self) -> str:
         """The table of the last window; empty before the first."""
         return self._session.table()
-
-    def _repr_html_(self) -> str:
-        """A small table for notebooks."""
-        title = f"LECallback {self.arguments.name or ''}".strip()
-        return html_table(title, self._session.highlights() or [("", "no window has closed yet")])
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -228,6 +246,10 @@ class LECallback(AnyCallback):
         self._session.begin_batch(trainer, batch)
 
     @override
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        self._session.capturing.after_forward(trainer)
+
+    @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         self._session.capturing.before_backward(trainer, loss)
 
@@ -243,7 +265,7 @@ class LECallback(AnyCallback):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._session.capturing.pause()
+        self._session.end_epoch(trainer, pl_module)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

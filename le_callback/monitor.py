@@ -141,7 +141,7 @@ class SeparationMonitor:
         K, ignored = self.num_classes, self.settings.ignore_index
         if (part := self._part) is not None:
             if self.every is None:
-                self.every = ClassWindow.for_batch({"features": features}, K, ignored)
+                self.every = ClassWindow.for_batch({"features": features}, K, ignored, in_place=True)
             self.every.update({"features": features}, target)
             count, counted = part.count(target), K
             batch, target = part.select(features, logits, target)
@@ -154,6 +154,11 @@ class SeparationMonitor:
 
     def _following(self, classes: Sequence[int] | None) -> Following | None:
         return None if classes is None else Following(self.num_classes, classes, self.settings.ignore_index)
+
+    def known_means(self) -> Tensor | None:
+        """The class means of the features in the windows that were closed (K, p), NaN where unknown; None before."""
+        window = self.every or self.window
+        return None if window is None else window.previous_means("features")
 
     def skip(self, key: str, count: int = 1) -> None:
         """Count something that was left out, by its key in ``notices.SKIPPED``."""
@@ -281,7 +286,8 @@ class SeparationMonitor:
         ignored = self.settings.ignore_index if self._part is None else self._part.ignore_index
         self.window = ClassWindow.from_state(window, ignored, device) if window else None
         every = state["every"]
-        self.every = ClassWindow.from_state(every, self.settings.ignore_index, device) if every else None
+        ignored = self.settings.ignore_index
+        self.every = ClassWindow.from_state(every, ignored, device, in_place=True) if every else None
 
     def _read(self, head: nn.Module | None) -> tuple[dict[str, SourceWindow], dict[str, SourceWindow]]:
         """What the open windows hold, by layer: of the classes that are followed, and of all."""

@@ -172,6 +172,7 @@ class Trajectory:
             for key in _CENTRED:
                 arrays[f"centred/{name}/{key}"] = getattr(coefficients, key)
         about = {"format": _FORMAT, "time_unit": self.time_unit, "class_names": list(self.class_names)}
+        about["arrays"] = list(arrays)  # a damaged list of contents hides some without an error
         with Path(path).open("wb") as file:
             np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
 
@@ -246,6 +247,10 @@ def _assembled(about: Any, arrays: Mapping[str, NDArray[Any]]) -> Trajectory:
     _insist(isinstance(unit, str), f"its unit of time is {unit!r}")
     named = isinstance(names, list) and all(isinstance(name, str) for name in names)
     _insist(named, "its class names are no list of names")
+    told = about.get("arrays", [])  # older files do not tell
+    _insist(isinstance(told, list), "its list of arrays is none")
+    missing = [key for key in told if key not in arrays]
+    _insist(not missing, f"{missing[0] if missing else ''} is missing")
     layers = dict.fromkeys(key.split("/")[0] for key in arrays if key.count("/") == 1)
     sources = {name: _source(name, arrays, len(names)) for name in layers}
     return Trajectory(sources, unit, tuple(names))

@@ -167,6 +167,13 @@ def test_names_of_other_classes(tmp_path, saved):
         load_arrays(tmp_path, arrays)
 
 
+def test_a_source_that_is_missing(tmp_path, saved):
+    """As where a damaged byte in the list of contents of the archive hides its members."""
+    arrays = {key: x for key, x in arrays_of(saved).items() if not key.startswith("features/")}
+    with pytest.raises(ValueError, match="features/times is missing"):
+        load_arrays(tmp_path, arrays)
+
+
 @settings(max_examples=150, deadline=None)
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_truncated_anywhere(tmp_path_factory, saved, share):

@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from le_callback.verdict.words import joined as joined
+from le_callback.verdict.words import shortened
+
 PLACEHOLDER = "{classes}"
-_MOST_NAMES = 8
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def describe(alert: Alert, class_names: Sequence[str] = ()) -> str:
     'PairMerging at step 200 (cat, dog): Classes cat and dog merge. Look {here}.'
     """
     names = _names(alert.classes, class_names)
-    where = f" ({_shortened(names)})" if names else ""
+    where = f" ({shortened(names)})" if names else ""
     cause, advice = (filled(text, names) for text in (alert.cause, alert.advice))
     return f"{alert.rule} at step {alert.step:,}{where}: {cause} {advice}"
 
@@ -75,29 +77,7 @@ def named(classes: Sequence[int], class_names: Sequence[str]) -> str:
     >>> named((1, 2), ["cat", "dog"])
     'dog, 2'
     """
-    return _shortened(_names(classes, class_names))
-
-
-def joined(names: Sequence[str]) -> str:
-    """Names as an enumeration: ``a``, ``a and b``, ``a, b and c``.
-
-    Of more than eight the first eight and how many more; ``all classes`` where there is no name.
-
-    >>> joined(["cat", "dog", "owl"])
-    'cat, dog and owl'
-    >>> joined(list("abcdefghij"))
-    'a, b, c, d, e, f, g, h and 2 more'
-    """
-    if not names:
-        return "all classes"
-    if len(names) == 1 or len(names) > _MOST_NAMES:
-        return _shortened(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _shortened(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return shortened(_names(classes, class_names))
 
 
 def _names(classes: Sequence[int], class_names: Sequence[str]) -> list[str]:

@@ -6,13 +6,16 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from le_callback.records import WindowRecord
 from le_callback.values import Array
 
 _FADING = 0.98  # of what is known of the bursts
 _KEPT = 10  # windows of the variation
-_FALL = 2.0  # log variation below the lowest of the last windows, and below the other classes
+_FALL = 1.3  # of the log variation below the lowest of the last windows, also against the other classes
+_DEVIATIONS = 3.0  # … and its standard deviations over these windows
+_BELOW = 0.3  # … to so much below every other class
 _LEAST_SAMPLES = 5.0  # of a class, for its variation
 _NOTHING = 1e-3  # of the length of other class means: a class that is mapped to zero varies as it may
 
@@ -136,24 +139,50 @@ class Attendance:
     def varied(self, now: Array) -> Attendance:
         """Take in the log variation (K,) of a window, NaN where unknown.
 
-        A class is flat if it fell by more than a factor e² below the lowest of the last windows, which do not count
-        windows in which it was flat, and lies as far below the median class, which did not fall.
+        A class is flat if it falls by more than a factor e^1.3, and by three of its standard deviations, below the
+        lowest of the last windows, by itself and against the median class, and so becomes the lowest of all. Windows
+        in which a class is flat do not count for what is usual.
         """
         if len(self.variation) < _KEPT // 2:
             return replace(self, variation=(*self.variation, now))
-        known = np.array(self.variation)
-        seen = (~np.isnan(known)).sum(0) >= 3
-        lowest = np.where(np.isnan(known), np.inf, known).min(0)
-        fell = seen & (now < lowest - _FALL)
-        others = now[~np.isnan(now)]
-        alone = len(others) > 2 and 2 * fell.sum() < len(others)
-        fell = fell & (now < np.median(others) - _FALL) if alone else np.zeros_like(fell)
+        fell = _fell(np.array(self.variation), now)
         flat = np.where(np.isnan(now), self.flat, np.where(fell, self.flat + 1, 0))
-        kept = np.where(fell, np.nan, now)
-        past = (*self.variation, kept)
-        if np.isnan(kept).all() or (flat > 0).any():  # what was is kept while a class is flat
-            return replace(self, variation=self.variation, flat=flat)
-        return replace(self, variation=past[-_KEPT:], flat=flat)
+        if np.isnan(now).all() or (flat > 0).any():  # what was is kept while a class is flat
+            return replace(self, flat=flat)
+        return replace(self, variation=(*self.variation, now)[-_KEPT:], flat=flat)
+
+
+def _fell(past: Array, now: Array) -> NDArray[np.bool_]:
+    """Which classes (K,) fell below all that was, while the others did not: ``past`` is (T, K)."""
+    nobody, known = np.zeros(len(now), dtype=bool), ~np.isnan(now)
+    if not known.any():
+        return nobody
+    median = np.array([np.median(row[~np.isnan(row)]) if (~np.isnan(row)).any() else np.nan for row in past])
+    against, against_now = past - median[:, None], now - np.median(now[known])
+    there = ~np.isnan(past)
+    count = there.sum(0)
+    mean = np.where(there, against, 0).sum(0) / np.maximum(count, 1)
+    deviation = np.sqrt(np.where(there, (against - mean) ** 2, 0).sum(0) / np.maximum(count, 1))
+    needed = np.maximum(_FALL, _DEVIATIONS * deviation)
+    lowest, lowest_against = (np.where(there, x, np.inf).min(0) for x in (past, against))
+    fell: NDArray[np.bool_] = known & (count >= _KEPT // 2)
+    fell &= (now < lowest - needed) & (against_now < lowest_against - needed)
+    others = now[known & ~fell]
+    if len(others) < 2 or 2 * fell.sum() >= known.sum():
+        return nobody
+    fell &= now < others.min() - _BELOW
+    return fell
+
+
+def sampled(record: WindowRecord) -> Array | None:
+    """Samples of each class (K,) in a window; None where it has none.
+
+    >>> from le_callback import SeparationMonitor
+    >>> sampled(SeparationMonitor(num_classes=2).close(1)) is None
+    True
+    """
+    counts = np.asarray(record.class_samples, dtype=np.float64)
+    return counts if counts.sum() > 0 else None
 
 
 def log_variation(record: WindowRecord) -> Array:

@@ -30,9 +30,25 @@ class Margins:
         """Take in a window: some samples are newly and confidently wrong if its low quantile falls far below zero."""
         if head is None:
             return Margins(self.recent, self.agreeing + 1)
-        usual = sum(mean for mean, _ in self.recent) / max(len(self.recent), 1)
-        lowest = min((low for _, low in self.recent), default=-math.inf)
-        wrong = head.margin_low < -0.2 * usual and head.margin_low < lowest - 0.2 * usual and usual > 0
+        wrong = self.denied(head, 0.2, 0.2)
         return Margins(
             (*self.recent, (head.margin, head.margin_low))[-_KEPT_MARGINS:], 0 if wrong else self.agreeing + 1
         )
+
+    @property
+    def usual(self) -> float:
+        """Mean margin of the last windows."""
+        return sum(mean for mean, _ in self.recent) / max(len(self.recent), 1)
+
+    def denied(self, head: HeadMargin, fall: float, below: float) -> bool:
+        """Whether the low quantile of the margins fell, by shares of the usual margin below all before and below zero.
+
+        >>> import numpy as np
+        >>> def head(margin, low):
+        ...     return HeadMargin(margin, low, *[np.zeros(0)] * 3, (), np.zeros((0, 0)))
+        >>> usual = Margins().add(head(8.0, 2.0))
+        >>> usual.denied(head(3.0, -1.0), fall=0.3, below=0.1), usual.denied(head(3.0, -0.5), fall=0.3, below=0.1)
+        (True, False)
+        """
+        lowest = min((low for _, low in self.recent), default=-math.inf)
+        return self.usual > 0 and head.margin_low < min(-below * self.usual, lowest - fall * self.usual)

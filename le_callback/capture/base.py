@@ -86,6 +86,9 @@ class Capture(ABC):
     def adopt(self, decision: Decision, *, repeated: bool) -> None:  # noqa: B027
         """Follow the head that a step decided on; ``repeated`` if it was called several times in it."""
 
+    def after_forward(self) -> None:  # noqa: B027
+        """A forward pass and its loss are over."""
+
     def before_backward(self, loss: Tensor, *, closures: bool) -> None:  # noqa: B027
         """A backward pass from ``loss`` begins, in which checkpointed layers run again.
 

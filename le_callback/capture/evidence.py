@@ -65,6 +65,7 @@ class Evidence:
         self.findings: list[Finding] = []
         self.seen: list[str] = []
 
+    @torch.no_grad()
     def called(self, function: Any, args: Any, kwargs: Any, result: Any) -> None:
         """Take in the call of a function."""
         self._flow.add(function, args, kwargs, result)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from le_callback.capture.calls import PRODUCTS, Site
-from le_callback.capture.rows import Rows, chosen
+from le_callback.capture.rows import ALL, Rows, chosen
 from le_callback.capture.slot import CONVOLUTIONS, Captured
 
 _MOST_NODES = 400
@@ -194,7 +194,8 @@ def loss_rows(match: Match, captured: Captured, rows: Rows | None, logits: Tenso
         return None
     if match.by_layer:
         return chosen(captured, rows)
-    return given(captured.features.flatten(0, -2)[rows], logits, axis)
+    features = captured.features.flatten(0, -2) if captured.features.ndim != 2 else captured.features
+    return given(features if rows is ALL else features[rows], logits, axis)
 
 
 def given(features: Tensor, logits: Tensor, axis: int) -> Captured | None:
@@ -206,6 +207,8 @@ def given(features: Tensor, logits: Tensor, axis: int) -> Captured | None:
 def rows_of(logits: Tensor, axis: int, count: int) -> Tensor | None:
     """Logits (``count``, K), of which K may be 1 and have no axis; None where there are more or fewer rows."""
     logits = logits.detach()
+    if logits.ndim == 2 and axis in (-1, 1) and len(logits) == count:
+        return logits
     if logits.numel() == count:
         return logits.reshape(count, 1)
     rows = logits.movedim(axis, -1).flatten(0, -2)

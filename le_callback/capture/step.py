@@ -21,7 +21,7 @@ from le_callback.capture.detect import Decision, mixed_weights
 from le_callback.capture.evidence import target_rows
 from le_callback.capture.findings import InStep
 from le_callback.capture.flow import shares_of
-from le_callback.capture.rows import nearest, trace
+from le_callback.capture.rows import ALL, Rows, nearest, trace
 from le_callback.capture.slot import Captured, detached
 from le_callback.capture.sources import Match, channel_of, loss_rows, reached_from
 from le_callback.capture.watching import Watch
@@ -145,6 +145,10 @@ class StepCapture(Capture):
         self._counts.clear()
         self._first, self._fresh = None, True
 
+    def after_forward(self) -> None:
+        """Clearing the gradients of many parameters need not be watched."""
+        self._watch.leave()
+
     def before_backward(self, loss: Tensor, *, closures: bool) -> None:
         """A backward pass from ``loss``: where logits have several targets, their parts in it are the class weights.
 
@@ -184,7 +188,8 @@ class StepCapture(Capture):
             return self._first[1]
         if not self._reads or any(read.target is None for read in self._reads):
             return None
-        return torch.cat([read.target for read in self._reads if read.target is not None])
+        targets = [read.target for read in self._reads if read.target is not None]
+        return targets[0] if len(targets) == 1 else torch.cat(targets)
 
     def settle(self, labels: Tensor) -> str | None:
         """The name of the head; ``None`` if nothing was captured."""
@@ -227,8 +232,11 @@ class StepCapture(Capture):
         self._calls.append(_Call(result.grad_fn, captured, result.shape, channel))
 
     def _read(self, call: LossCall, layer: _Call, result: Any) -> _Read | None:
-        match, x, rows = self._reading.match, call.inputs, None
-        if not match.pooled and not match.resized:
+        match, x = self._reading.match, call.inputs
+        rows: Rows | None = None
+        if x.grad_fn is layer.node and layer.channel == -1 and x.ndim == 2 and call.axis in (-1, 1):
+            rows = ALL
+        elif not match.pooled and not match.resized:
             with suppress(RuntimeError, AttributeError, IndexError):
                 rows = trace(x, layer.node, layer.shape, layer.channel, call.axis)
         seen = loss_rows(match, layer.captured, rows, x, call.axis)

@@ -47,8 +47,7 @@ class Watch(TorchFunctionMode):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _tell(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         try:
-            with torch.no_grad():
-                self._told(func, args, kwargs, result)
+            self._told(func, args, kwargs, result)
         except Exception:  # a call that cannot be read is no evidence, and never ends the step
             return
 

@@ -17,6 +17,7 @@ import numpy as np
 from le_callback.values import NAN, Array, Estimate
 
 _UNKNOWN = (NAN, NAN)
+RECENT = 0.1  # share of the time that is recent
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,23 @@ def finite_time_index(times: Array, cumulative: Array) -> float:
     >>> round(finite_time_index(np.array([98.0, 99.0]), np.array([10.0, 10.0])), 6)
     0.499...
     """
-    if not len(times) or np.isnan(cumulative).any() or not (times > 0).all():
-        return NAN
-    if (cumulative <= 0).any():
-        return math.inf
-    return float(1 - np.mean(np.log(cumulative) / np.log1p(times)))
+    return float(_indices(times, cumulative[None])[0])
+
+
+def _indices(times: Array, cumulative: Array) -> Array:
+    """``finite_time_index`` of several F ``(m, n)`` at the same times: ``(m,)``."""
+    if not len(times) or not times.min() > 0:
+        return np.full(len(cumulative), NAN)
+    lowest = cumulative.min(1)  # NaN if one is
+    positive = np.where(lowest[:, None] > 0, cumulative, 1.0)
+    index = 1 - (np.log(positive) / np.log1p(times)).mean(1)
+    return np.where(np.isnan(lowest), NAN, np.where(lowest > 0, index, math.inf))
 
 
 def recent_index(
     times: Sequence[float],
     cumulative: Sequence[float],
-    share: float = 0.1,
+    share: float = RECENT,
     either_sign: bool = False,
     half_width: float = NAN,
 ) -> Estimate:
@@ -140,7 +147,7 @@ def recent_index(
     t, F = t[late], F[late]
     if either_sign and (F < 0).all():
         F = -F
-    value, low, high = (finite_time_index(t, F + error) for error in (0.0, half_width, -half_width))
+    value, low, high = _indices(t, F + np.array([[0.0], [half_width], [-half_width]])).tolist()
     return Estimate.unknown() if either_sign and math.isinf(value) else Estimate(value, low, high)
 
 

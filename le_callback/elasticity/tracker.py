@@ -11,7 +11,9 @@ Time is the midpoint of a window, in optimizer steps.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from le_callback.elasticity.growth_path import GrowthPath
 from le_callback.elasticity.mode_readings import MODES, Mode, ModeReading
 from le_callback.elasticity.rate_filters import PathReading, RateFilters
 from le_callback.elasticity.rate_index import local_tail_index
-from le_callback.elasticity.tail_index import recent_index
+from le_callback.elasticity.tail_index import RECENT, recent_index
 from le_callback.elasticity.window_coefficients import WindowCoefficients
 from le_callback.errors import require
 from le_callback.similarity import LEModel, as_model
@@ -244,11 +246,13 @@ class _Series:
         self._points.add(time, (growth, noise, process))
 
     def finite_index(self, half_width: float, either_sign: bool = False) -> Estimate:
-        growth = [v[0] for v in self._points.values]
-        return recent_index(self._points.times, growth, either_sign=either_sign, half_width=half_width)
+        times, values = self._points.times, self._points.values
+        late = bisect_left(times, (1 - RECENT) * times[-1]) if times else 0
+        growth = [v[0] for v in values[late:]]
+        return recent_index(times[late:], growth, RECENT, either_sign=either_sign, half_width=half_width)
 
     def local_index(self, confidence: float, either_sign: bool = False) -> Estimate:
-        growth, noise, process = np.array(self._points.values).reshape(-1, 3).T
+        growth, noise, process = np.fromiter(chain.from_iterable(self._points.values), np.float64).reshape(-1, 3).T
         if either_sign and len(growth) and growth[-1] < growth[0]:
             growth = -growth
         return local_tail_index(self._points.times, growth, noise, process, confidence)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from le_callback.measures.geometry import projections_on
+from le_callback.measures.geometry import nearest_by, projections_on
 from le_callback.measures.head_weights import HeadWeights
 from le_callback.measures.mean_geometry import MeanGeometry
 from le_callback.measures.pair_cosines import PairCosines, pair_cosines
@@ -130,10 +130,11 @@ class SourceWindow:
         position = torch.full((self.num_classes,), -1, dtype=torch.long, device=labels.device)
         position[chosen] = torch.arange(len(chosen), device=labels.device)
         rows = position[labels]
-        statistics = ClassStatistics(*(part[chosen] for part in self.statistics))
-        previous = None if self.previous_means is None else self.previous_means[chosen]
-        kept = rows >= 0
-        return statistics, previous, x[kept], rows[kept], None if self.outputs is None else self.outputs[kept]
+        statistics = ClassStatistics(*(part.index_select(0, chosen) for part in self.statistics))
+        previous = None if self.previous_means is None else self.previous_means.index_select(0, chosen)
+        kept = (rows >= 0).nonzero().flatten()
+        outputs = None if self.outputs is None else self.outputs.index_select(0, kept)
+        return statistics, previous, x.index_select(0, kept), rows[kept], outputs
 
     @cached_property
     def wide_means(self) -> Tensor:
@@ -152,11 +153,11 @@ class SourceWindow:
         return pair_cosines(self.geometry, spreads)
 
     @cached_property
-    def judged(self) -> Tensor:
+    def judged(self) -> slice:
         """Which of ``features`` are compared with all class means: all, or an evenly spaced choice of at least 64."""
         n, (K, p) = len(self.labels), self.compared.mean.shape
         most = max(LEAST_JUDGED, _JUDGED_WORK // (K * p))
-        return torch.arange(0, n, max(1, -(-n // most)), device=self.labels.device)
+        return slice(0, n, max(1, -(-n // most)))
 
     @property
     def judged_labels(self) -> Tensor:
@@ -185,11 +186,7 @@ class SourceWindow:
     @cached_property
     def nearest(self) -> Tensor | None:
         """Row of the previous class mean that is nearest to each judged sample; None where there are none."""
-        if self.projections is None:
-            return None
-        products, squared = self.projections
-        distances = torch.add(squared, products, alpha=-2)  # ‖x − m‖² up to ‖x‖²
-        return distances.nan_to_num_(nan=torch.inf).argmin(1)
+        return None if self.projections is None else nearest_by(*self.projections)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def covariances(x: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     q = x.shape[1]
     count = torch.bincount(labels, minlength=num_classes).to(x.dtype)
     mean = x.new_zeros(num_classes, q).index_add_(0, labels, x) / count.clamp(min=1).unsqueeze(1)
-    deviation = x - mean[labels]
+    deviation = x - mean.index_select(0, labels)
     outer = (deviation.unsqueeze(2) * deviation.unsqueeze(1)).flatten(1)
     total = x.new_zeros(num_classes, q * q).index_add_(0, labels, outer)
     known = (count > 1).view(-1, 1, 1)

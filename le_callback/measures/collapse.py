@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
+from le_callback.measures.geometry import AT_ONCE, in_cache
 from le_callback.measures.mean_geometry import MeanGeometry
 from le_callback.measures.neural_collapse import eigenvalue_variation
+from le_callback.measures.pair_cosines import PairCosines
 from le_callback.measures.span import Span
 from le_callback.moments.statistics import ClassStatistics
 from le_callback.values import NAN, Tag
@@ -24,7 +27,6 @@ _PROJECTED_WORK = 2**27  # multiplications for the samples whose deviations are 
 _LEAST_PROJECTED = 64
 _PROJECTED_NUMBERS = 2**18  # of their features
 _MOST_RANKED = 256  # the smaller of K and p up to which eigenvalues are taken at a log step
-_AT_ONCE = 2**16  # numbers of the classes that are read at once: what the cache holds
 _CANCELLED = 0.1  # a squared difference below which its terms take too many digits away
 
 
@@ -113,10 +115,8 @@ def self_duality(means: Tensor, weights: Tensor) -> tuple[float, float]:
 
 def _duality(geometry: MeanGeometry, weights: Tensor) -> tuple[float, float]:
     means, lengths, centre = geometry.centred, geometry.norms, weights.mean(0)
-    step = max(1, _AT_ONCE // geometry.num_features)
-    pieces = [slice(start, start + step) for start in range(0, len(means), step)]
     norms, products = torch.empty_like(lengths), torch.empty_like(lengths)
-    for rows in pieces:
+    for rows in in_cache(means):
         w = weights[rows] - centre
         norms[rows] = torch.linalg.vector_norm(w, dim=1)
         products[rows] = w.mul_(means[rows]).sum(1)
@@ -126,7 +126,8 @@ def _duality(geometry: MeanGeometry, weights: Tensor) -> tuple[float, float]:
     squared = 2 - 2 * float(products.sum()) / (first * second)
     if squared < _CANCELLED:
         squared = sum(
-            float((means[rows] / first).sub_((weights[rows] - centre).div_(second)).square_().sum()) for rows in pieces
+            float((means[rows] / first).sub_((weights[rows] - centre).div_(second)).square_().sum())
+            for rows in in_cache(means)
         )
     return math.sqrt(squared), float((products / lengths / norms).mean())
 
@@ -209,40 +210,85 @@ def _within(window: SourceWindow) -> tuple[float, int]:
     span = Span.of(window.geometry) if len(rows) else None
     if span is None:
         return NAN, 0
-    labels = window.labels[rows]
-    deviations = window.features[rows].sub_(window.compared.mean[labels])
-    return float(span.apply(deviations).square().sum()) / float(freedom[labels].sum()), len(rows)
+    labels, x, means, total = window.labels[rows], window.features, window.compared.mean, 0.0
+    for piece in torch.split(rows, max(_LEAST_PROJECTED, AT_ONCE // p)):
+        deviations = x.index_select(0, piece).sub_(means.index_select(0, window.labels[piece]))
+        total += float(span.apply(deviations).square().sum())
+    return total / float(freedom[labels].sum()), len(rows)
 
 
-def _agreement(window: SourceWindow) -> tuple[float, int]:
-    """NC4 on the judged samples, and how many these are."""
-    if window.nearest is None or window.said is None:
-        return NAN, 0
-    return float((window.rows[window.nearest] == window.said).double().mean()), len(window.nearest)
+class MeanCollapse(NamedTuple):
+    """What class means and widths say of neural collapse; as the attributes of ``Collapse``."""
+
+    trace_ratio: float
+    distance: float
+    duality: float
+    duality_cosine: float
+    rank: float
+    stable_rank: float
+
+
+def mean_collapse(
+    geometry: MeanGeometry,
+    pairs: PairCosines,
+    statistics: ClassStatistics,
+    weight: Tensor | None = None,
+    *,
+    ranked: bool = True,
+) -> MeanCollapse:
+    """Of a window as of all samples of a pass.
+
+    Args:
+        geometry: of K class means.
+        pairs: of them.
+        statistics: of the same classes.
+        weight: of the head, its (K, p) rows of these classes; None where it cannot be read.
+        ranked: whether to take the largest eigenvalue for the stable rank.
+
+    >>> from le_callback.measures.pair_cosines import pair_cosines
+    >>> from le_callback.moments import ClassMoments
+    >>> x, y = torch.tensor([[-1.0], [1.0], [9.0], [11.0]]), torch.tensor([0, 0, 1, 1])
+    >>> moments = ClassMoments(num_classes=2, num_features=1)(x, y)
+    >>> geometry = MeanGeometry(moments.mean)
+    >>> round(mean_collapse(geometry, pair_cosines(geometry), moments).trace_ratio, 3)
+    0.08
+    """
+    K = geometry.num_classes
+    between = float(geometry.norms.square().sum()) * geometry.scale**2 / K
+    duality = (NAN, NAN) if weight is None else _duality(geometry, weight.to(geometry.centred))
+    return MeanCollapse(
+        trace_ratio=within_variance(statistics)[0] / between if between > 0 else NAN,
+        distance=pairs.distance,
+        duality=duality[0],
+        duality_cosine=duality[1],
+        rank=(K - 1) / (1 + eigenvalue_variation(geometry)),
+        stable_rank=stable_rank(geometry) if ranked else NAN,
+    )
+
+
+def agreement(nearest: Tensor, said: Tensor) -> float:
+    """NC4: share of samples for which the class of the nearest mean (N,) is that which the head says (N,).
+
+    >>> agreement(torch.tensor([0, 1]), torch.tensor([0, 2]))
+    0.5
+    """
+    return float((nearest == said).double().mean())
 
 
 def _of_window(window: SourceWindow) -> Collapse:
-    geometry, means = window.geometry, window.wide_means
+    geometry = window.geometry
     K = geometry.num_classes
     within, samples = _within(window)
-    between = float(geometry.norms.square().sum()) * geometry.scale**2 / K
-    duality = NAN, NAN
-    if window.head is not None:
-        weight = window.head.weight
-        duality = _duality(geometry, (weight if len(weight) == K else weight[window.rows]).to(means))
-    agreement, judged = _agreement(window)
+    weight = None if window.head is None else window.head.weight
+    if weight is not None and len(weight) > K:
+        weight = weight[window.rows]
+    ranked = min(window.wide_means.shape) <= _MOST_RANKED
+    of_means = mean_collapse(geometry, window.pairs, window.compared, weight, ranked=ranked)
+    agreed, judged = NAN, 0
+    if window.nearest is not None and window.said is not None:
+        agreed, judged = agreement(window.rows[window.nearest], window.said), len(window.nearest)
     return Collapse(
-        num_classes=K,
-        within=within,
-        samples=samples,
-        trace_ratio=within_variance(window.compared)[0] / between if between > 0 else NAN,
-        distance=window.pairs.distance,
-        duality=duality[0],
-        duality_cosine=duality[1],
-        agreement=agreement,
-        judged=judged,
-        rank=(K - 1) / (1 + eigenvalue_variation(geometry)),
-        stable_rank=stable_rank(geometry) if min(means.shape) <= _MOST_RANKED else NAN,
+        num_classes=K, within=within, samples=samples, agreement=agreed, judged=judged, **of_means._asdict()
     )
 
 

@@ -128,7 +128,7 @@ def score_discriminability(scores: Tensor, labels: Tensor) -> Tensor:
     z = scores.double() if scores.numel() <= 2**20 else scores
     counts = torch.bincount(labels, minlength=K).to(z.dtype)
     table = _summed(z, labels) / counts.clamp(min=1).unsqueeze(1)
-    residual = z - table[labels]
+    residual = z - table.index_select(0, labels)
     along = (residual.gather(1, labels.unsqueeze(1)) - residual).square()
     squares = _summed(along, labels)
     dof = counts.unsqueeze(0) + counts.unsqueeze(1) - 2
@@ -214,9 +214,9 @@ def _of_window(window: SourceWindow) -> Discriminability:
     if len(places) < len(means):
         position = torch.full((len(means),), -1, dtype=torch.long, device=y.device)
         position[places] = torch.arange(len(places), device=y.device)
-        kept = position[y] >= 0
-        x, y, means = x[kept], position[y[kept]], means[places]
-        previous = None if previous is None else previous[places]
+        kept = (position[y] >= 0).nonzero().flatten()
+        x, y, means = x.index_select(0, kept), position[y[kept]], means.index_select(0, places)
+        previous = None if previous is None else previous.index_select(0, places)
     held_out = window.projections is not None
     if window.projections is not None and len(window.projections[0]) == len(y) and len(places) == len(window.rows):
         pairs = score_discriminability(window.projections[0], y)  # all samples were compared with all means already

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+
+from le_callback.moments.sums import pieces
 
 BLOCK = 128  # rows of the Gram matrix that are computed at once
 WIDE_NUMBERS = 2**18  # distances of means of up to so many numbers are taken in double precision
 CANCELLED = 1 / 64  # of ‖X̄_k‖² + ‖X̄_l‖²: below, 2⟨X̄_k, X̄_l⟩ takes too many digits away
 MAX_CLOSE_PAIRS = 8  # a class, that are taken one by one
+AT_ONCE = 2**16  # numbers that the cache holds
+DISTANCES = 2**20  # of samples from means that are held at once
 
 
 def centre_of(means: Tensor) -> Tensor:
@@ -82,6 +88,16 @@ def squared_distances(means: Tensor, gram: Tensor | None = None) -> Tensor:
     return torch.cdist(wide, wide).square().to(means.dtype).to(means.device)
 
 
+def in_cache(x: Tensor, least: int = 1) -> Iterator[slice]:
+    """Some rows of (N, p) after the other, as many as the cache holds, at least ``least``.
+
+    >>> [rows.stop for rows in in_cache(torch.zeros(5, 2**15))]
+    [2, 4, 6]
+    """
+    step = max(least, AT_ONCE // x.shape[1])
+    return (slice(start, start + step) for start in range(0, len(x), step))
+
+
 def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     """⟨x − c, m_k − c⟩ (N, K) and ‖m_k − c‖² (K,) about the centre c of the known means.
 
@@ -92,7 +108,29 @@ def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     >>> projections_on(torch.tensor([[3.0]]), torch.tensor([[0.0], [2.0]]))
     (tensor([[-2.,  2.]]), tensor([1., 1.]))
     """
-    unknown = means.sum(1).isnan()
-    centre = means[~unknown].mean(0) if bool(unknown.any()) else means.mean(0)
-    candidates = (means - centre).to(features.dtype)
-    return (candidates @ (features - centre).T).T, candidates.square().sum(1)  # the faster order for few classes
+    parts, unknown = pieces(*means.shape), means.sum(1).isnan()
+    if len(parts) > 1:  # no copy of very many means
+        totals = [torch.where(unknown[rows].unsqueeze(1), 0, means[rows]).sum(0) for rows in parts]
+        centre = torch.stack(totals).sum(0) / (~unknown).sum()
+    else:
+        centre = means[~unknown].mean(0) if bool(unknown.any()) else means.mean(0)
+    found, squared = features.new_empty(len(means), len(features)), features.new_empty(len(means))
+    for rows in parts:
+        candidates = (means[rows] - centre).to(features.dtype)
+        for some in in_cache(features, least=len(candidates)):  # the faster order for few classes
+            torch.mm(candidates, (features[some] - centre).T, out=found[rows, some])
+        squared[rows] = torch.linalg.vector_norm(candidates, dim=1).square_()
+    return found.T, squared
+
+
+def nearest_by(products: Tensor, squared: Tensor) -> Tensor:
+    """The row (N,) of the nearest mean of each sample, from ``projections_on``; rows with NaN are no candidates.
+
+    >>> nearest_by(*projections_on(torch.tensor([[3.0], [0.5]]), torch.tensor([[0.0], [2.0]])))
+    tensor([1, 0])
+    """
+    found = []
+    for few in torch.split(products, max(1, DISTANCES // max(1, products.shape[1]))):
+        distances = torch.add(squared, few, alpha=-2)  # ‖x − m‖² up to ‖x‖²
+        found.append(distances.nan_to_num_(nan=torch.inf).argmin(1))
+    return torch.cat(found)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+_PIECE = 2**21  # logits that are made at once
+
 
 @dataclass(frozen=True)
 class HeadWeights:
@@ -28,9 +30,12 @@ class HeadWeights:
         return HeadWeights(self.weight.to(x), None if self.bias is None else self.bias.to(x))
 
     def decisions(self, features: Tensor) -> Tensor:
-        """The class of the largest logit (N,) of features (N, p)."""
-        logits = features @ self.weight.T
-        return (logits if self.bias is None else logits + self.bias).argmax(1)
+        """The class of the largest logit (N,) of features (N, p); few samples at once, as rows are wide."""
+        found = [torch.zeros(0, dtype=torch.long, device=features.device)]
+        for x in torch.split(features, max(1, _PIECE // len(self.weight))):
+            logits = x @ self.weight.T
+            found.append((logits if self.bias is None else logits.add_(self.bias)).argmax(1))
+        return torch.cat(found)
 
 
 def read_head(

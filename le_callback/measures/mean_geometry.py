@@ -31,8 +31,8 @@ class MeanGeometry:
     def __init__(self, means: Tensor) -> None:
         self.num_classes, self.num_features = means.shape
         self.centred = means - centre_of(means)
-        largest = self.centred.abs().amax()
-        self.scale = float(largest) if largest > 0 else 1.0
+        largest = float(torch.linalg.vector_norm(self.centred, ord=torch.inf))
+        self.scale = largest if largest > 0 else 1.0
         self.centred.div_(self.scale)
 
     @property

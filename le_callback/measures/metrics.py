@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from le_callback.errors import require
-from le_callback.measures.collapse import orthogonality, self_duality, stable_rank, within_variance
-from le_callback.measures.geometry import projections_on
+from le_callback.measures.collapse import agreement, mean_collapse, orthogonality, within_variance
+from le_callback.measures.geometry import nearest_by, projections_on
 from le_callback.measures.head_weights import HeadWeights, read_head
 from le_callback.measures.mean_geometry import MeanGeometry
-from le_callback.measures.neural_collapse import EtfAngles, eigenvalue_variation, read_angles
+from le_callback.measures.neural_collapse import EtfAngles, read_angles
 from le_callback.measures.pair_cosines import pair_cosines
 from le_callback.measures.span import Span
 from le_callback.moments import ClassMoments, ClassStatistics
@@ -220,7 +220,7 @@ class NeuralCollapse(ETFAngles):
         """All scalars."""
         moments = ClassMoments.compute(self)
         rows = moments.seen.nonzero().flatten()
-        found = dict.fromkeys(_COLLAPSE, NAN)
+        found = dict.fromkeys(COLLAPSE_NAMES, NAN)
         if len(rows) >= 2:
             found |= self._read(ClassStatistics(*(part[rows] for part in moments)), rows)
         return self._tensors(found)
@@ -246,33 +246,34 @@ class NeuralCollapse(ETFAngles):
         geometry = MeanGeometry(moments.mean)
         pairs = pair_cosines(geometry, moments.variance)
         angles = read_angles(geometry, pairs, rows.tolist())
-        K = len(rows)
-        between = float(geometry.norms.square().sum()) * geometry.scale**2 / K
-        width, freedom = within_variance(moments)
+        weight = None if self.head is None else self.head.weight[rows]
+        of_means = mean_collapse(geometry, pairs, moments, weight)
         found = {f"nc2_{name}": getattr(angles, field) for name, field in _ANGLES.items()}
+        found |= {name: getattr(of_means, field) for name, field in _OF_MEANS.items()}
+        freedom = within_variance(moments)[1]
         if freedom > 0 and (span := Span.of(geometry)) is not None:
             total = self.sums[:-3][rows]
             scatter = self.cross - total.T @ (total / self.weight[rows].unsqueeze(1))
             found["nc1"] = float(span.apply(span.apply(scatter).T).trace()) / freedom
-        if self.head is not None:
-            weight = self.head.weight.to(geometry.centred)[rows]
-            found["nc3_duality"], found["nc3_cosine"] = self_duality(moments.mean, weight)
         if float(self.out_count) > 0:
             found["nc5"] = orthogonality(moments.mean, self.out_sum / self.out_count)
         kept = self.kept[self.kept[:, _KEY].isfinite()]
         if len(kept) and bool((kept[:, _SAID] >= 0).all()):
-            products, squared = projections_on(kept[:, _ABOUT:].to(moments.mean), moments.mean)
-            nearest = rows[(squared - 2 * products).argmin(1)]
-            found["nc4"] = float((nearest == kept[:, _SAID]).double().mean())
-        return found | {
-            "nc1_trace": width / between if between > 0 else NAN,
-            "nc1_cdnv": pairs.distance,
-            "effective_rank": (K - 1) / (1 + eigenvalue_variation(geometry)),
-            "stable_rank": stable_rank(geometry),
-        }
+            nearest = rows[nearest_by(*projections_on(kept[:, _ABOUT:].to(moments.mean), moments.mean))]
+            found["nc4"] = agreement(nearest, kept[:, _SAID])
+        return found
 
 
-_COLLAPSE = (
+_OF_MEANS = {
+    "nc1_trace": "trace_ratio",
+    "nc1_cdnv": "distance",
+    "nc3_duality": "duality",
+    "nc3_cosine": "duality_cosine",
+    "effective_rank": "rank",
+    "stable_rank": "stable_rank",
+}
+
+COLLAPSE_NAMES = (
     "nc1",
     "nc1_trace",
     "nc1_cdnv",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
-from le_callback.measures.geometry import projections_on
+from le_callback.measures.geometry import nearest_by, projections_on
 from le_callback.values import NAN, Array, Tag
 
 
@@ -58,7 +58,7 @@ def nearest_mean_accuracy(features: Tensor, labels: Tensor, means: Tensor) -> fl
     """
     if len(labels) == 0 or bool(means.isnan().any(1).all()):
         return NAN
-    return int(_nearest(*projections_on(features, means), labels).sum()) / len(labels)
+    return int((nearest_by(*projections_on(features, means)) == labels).sum()) / len(labels)
 
 
 def nearest_mean(nearest: Tensor | None, labels: Tensor, means: Tensor | None, classes: Sequence[int]) -> NearestMean:
@@ -77,12 +77,6 @@ def nearest_mean(nearest: Tensor | None, labels: Tensor, means: Tensor | None, c
         return NearestMean(tuple(classes), np.zeros(len(classes)), np.zeros(len(classes)))
     tried, hits = tally(labels, nearest == labels, ~means.sum(1).isnan())
     return NearestMean(tuple(classes), on_host(tried), on_host(hits))
-
-
-def _nearest(projections: Tensor, squared: Tensor, labels: Tensor) -> Tensor:
-    """Whether the nearest mean of each sample is that of its label (N,)."""
-    distances = squared - 2 * projections  # ‖x − m‖² up to ‖x‖²
-    return distances.nan_to_num(nan=torch.inf).argmin(1) == labels
 
 
 def tally(labels: Tensor, right: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

@@ -85,9 +85,7 @@ def pair_cosines(geometry: MeanGeometry, spreads: Tensor | None = None) -> PairC
         found, values = (torch.cat(column) for column in zip(*near, strict=True))
         pairs, _ = nearest_of(values, found[:, 0], found[:, 1])
     else:
-        unit = geometry.centred / geometry.norms.unsqueeze(1)
-        pairs, _, looked_at = near_pairs(unit, NEAR_PAIRS)
-        del unit
+        pairs, _, looked_at = near_pairs(geometry.centred, geometry.norms)
     x, square, angle, deviation, uniform, distance = reader.means(None if geometry.exact else _moments(geometry))
     ideal = -1 / (K - 1)
     return PairCosines(

@@ -51,7 +51,7 @@ def sample_spread(features: Tensor, labels: Tensor, num_classes: int) -> Spread:
     x = x.double() if x.numel() <= WIDE_NUMBERS else x
     present, y, count = torch.unique(y, return_inverse=True, return_counts=True)
     own = x.new_zeros(len(present), x.shape[1]).index_add_(0, y, x) / count.unsqueeze(1)
-    inner = x - own[y]
+    inner = x - own.index_select(0, y)
     n, p = x.shape
     # of n ≤ p samples those among samples have the same trace and norm as those of dimensions
     total, within = (products(v) if n <= p else v.T @ v for v in (x, inner))

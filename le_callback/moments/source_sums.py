@@ -18,9 +18,12 @@ from le_callback.moments.sums import (
     ClassRows,
     MomentState,
     add_deviations,
+    add_moments,
+    emptied,
     empty_moments,
     merge_moments,
-    next_reference,
+    move_references,
+    pieces,
     update_moments,
 )
 
@@ -28,13 +31,16 @@ SPREAD_ABOUT_ZERO = 1e-3  # tr Σ_k over ‖mean_k‖² from which on sums about
 SPREAD_LOST = 3e-5  # below which they have lost 2 % and more: more than an estimate from the samples that are kept
 SAMPLES_ABOUT_ZERO = 256  # of each class, and
 FEWEST_ABOUT_ZERO = 2**14  # of all, before sums about zero are moved to the references
+MOST_ABOUT_ZERO = 2**22  # numbers K·p up to which they are taken: they need as much memory again
 
 
 class SourceSums:
     """Sums of the samples of a window about ``reference`` (K, p), the class means of the window before.
 
     Args:
-        reference: fixes width, dtype and device.
+        reference: fixes width, dtype and device; ``advance`` changes it in place.
+        in_place: whether means are made in the place of the sums, where these are too large for a copy. They hold until
+            the sums are used again.
 
     >>> from le_callback.moments.sums import class_rows
     >>> sums = SourceSums(torch.zeros(2, 1))
@@ -43,10 +49,12 @@ class SourceSums:
     tensor([2., 7.])
     """
 
-    def __init__(self, reference: Tensor) -> None:
+    def __init__(self, reference: Tensor, *, in_place: bool = False) -> None:
         self.about_zero = False
+        self._in_place = in_place
+        self._made: ClassStatistics | None = None  # whose means lie in the place of the sums
         self._state = empty_moments(reference)
-        self._plain = self._nothing_about_zero()
+        self._plain: MomentState | None = None
         self._added = 0  # samples about zero that the state does not hold yet
         self._variance: Tensor | None = None  # of the last statistics
 
@@ -62,14 +70,31 @@ class SourceSums:
     @property
     def state(self) -> MomentState:
         """All sums so far, about the references."""
-        if self._added:
-            self._state = merge_moments(self._state, self._plain)
-            self._plain, self._added = self._nothing_about_zero(), 0
+        self._reopen()
+        if self._added and self._plain is not None:
+            add_moments(self._state, self._plain)
+            self._plain, self._added = emptied(self._plain), 0
         return self._state
+
+    @property
+    def weight(self) -> Tensor:
+        """Samples of each class (K,)."""
+        return self._state.weight if self._made is not None else self.state.weight
+
+    def _reopen(self) -> None:
+        """Sums in the place of the means, where these were not the last to be read."""
+        if self._made is not None:
+            mean, seen, weight = self._made.mean, self._made.seen.unsqueeze(1), self._made.weight.unsqueeze(1)
+            for rows in pieces(*mean.shape):
+                mean[rows] = torch.where(seen[rows], (mean[rows] - self.reference[rows]) * weight[rows], 0)
+            self._made = None
 
     def add(self, samples: Tensor, rows: ClassRows) -> None:
         """Add ``samples`` (n, p) that belong to ``rows``."""
+        self._reopen()
         if self.about_zero:
+            if self._plain is None:
+                self._plain = self._nothing_about_zero()
             add_deviations(self._plain, samples, rows)
             self._added += len(samples)
             if self._added >= max(FEWEST_ABOUT_ZERO, SAMPLES_ABOUT_ZERO * len(self.reference)):
@@ -80,10 +105,15 @@ class SourceSums:
 
     def add_weighted(self, samples: Tensor, weights: Tensor) -> None:
         """Add ``samples`` (n, p) with class weights (n, K)."""
+        self._reopen()
         update_moments(self._state, samples, weights)
 
     def statistics(self, samples: Tensor | None = None, labels: Tensor | None = None) -> ClassStatistics:
         """Class moments; ``samples`` (n, p) of the window and their ``labels`` stand in where rounding took tr Σ_k."""
+        if self._in_place:
+            if self._made is None:
+                self._made = class_statistics(self.state, self.state.total)
+            return self._made
         found = class_statistics(self.state)
         if self.about_zero and samples is not None and labels is not None:
             found = self._restored(found, samples, labels)
@@ -103,17 +133,28 @@ class SourceSums:
 
     def advance(self) -> None:
         """Begin the next window about the means of this one; about zero, if the last statistics allow it."""
-        reference, variance, self._variance = next_reference(self.state), self._variance, None
-        self.clear(reference)
-        self.about_zero = variance is not None and bool(
-            (variance.isnan() | (variance >= SPREAD_ABOUT_ZERO * reference.square().sum(1))).all()
-        )
+        if self._made is not None:
+            mean, seen = self._made.mean, self._made.seen.unsqueeze(1)
+            for rows in pieces(*mean.shape):
+                self.reference[rows] = torch.where(seen[rows], mean[rows], self.reference[rows])
+            self.clear()
+        else:
+            self._state = move_references(self.state)
+        variance, self._variance = self._variance, None
+        self.about_zero = variance is not None and self._may_be_about_zero(variance)
 
-    def clear(self, reference: Tensor | None = None) -> None:
+    def _may_be_about_zero(self, variance: Tensor) -> bool:
+        if self.reference.numel() > MOST_ABOUT_ZERO:
+            return False
+        least = SPREAD_ABOUT_ZERO * self.reference.square().sum(1)
+        return bool((variance.isnan() | (variance >= least)).all())
+
+    def clear(self) -> None:
         """Forget all samples."""
-        self._state = empty_moments(self.reference if reference is None else reference)
-        if self._added:
-            self._plain, self._added = self._nothing_about_zero(), 0
+        self._made = None
+        self._state = emptied(self._state)
+        if self._added and self._plain is not None:
+            self._plain, self._added = emptied(self._plain), 0
 
     def rebase(self, reference: Tensor) -> None:
         """Take all sums about another ``reference`` (K, p)."""
@@ -128,23 +169,24 @@ class SourceSums:
 
     def state_dict(self) -> dict[str, Any]:
         """CPU tensors and plain values. What is summed about zero stays so, to be rounded as without a stop."""
+        self._reopen()
         return {
             "state": _saved(self._state, "reference"),
-            "plain": _saved(self._plain) if self._added else None,
+            "plain": _saved(self._plain) if self._added and self._plain is not None else None,
             "added": self._added,
             "about_zero": self.about_zero,
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device | str) -> SourceSums:
+    def from_state(cls, state: dict[str, Any], device: torch.device | str, *, in_place: bool = False) -> SourceSums:
         """The sums that ``state_dict`` was taken of, on ``device``."""
         kept = {name: x.to(device, copy=True) for name, x in state["state"].items()}
-        found = cls(kept["reference"])
+        found = cls(kept["reference"], in_place=in_place)
         found._state = MomentState(**kept)
         found.about_zero, found._added = state["about_zero"], state["added"]
         if state["plain"] is not None:
             plain = {name: x.to(device, copy=True) for name, x in state["plain"].items()}
-            found._plain = MomentState(reference=found._plain.reference, **plain)
+            found._plain = MomentState(reference=found._nothing_about_zero().reference, **plain)
         return found
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from le_callback.moments.sums import MomentState
+from le_callback.moments.sums import MomentState, pieces
 
 
 class ClassStatistics(NamedTuple):
@@ -33,11 +33,15 @@ class ClassStatistics(NamedTuple):
     mean_noise: Tensor
 
 
-def class_statistics(state: MomentState) -> ClassStatistics:
+def class_statistics(state: MomentState, mean: Tensor | None = None) -> ClassStatistics:
     """Means, within-class variances and the noise of the means.
 
     With W = Σw and degrees of freedom W − Σw²/W (n − 1 for integer labels):
     tr Σ_k = (Σ w‖x − r‖² − ‖Σ w(x − r)‖²/W) / dof, noise of the mean = tr Σ_k · Σw²/W².
+
+    Args:
+        state: the sums.
+        mean: (K, p) where the means are written; may be the ``total`` of the state, which is lost then.
 
     >>> from le_callback.moments.sums import empty_moments, update_moments
     >>> state = empty_moments(torch.zeros(2, 1))
@@ -47,8 +51,13 @@ def class_statistics(state: MomentState) -> ClassStatistics:
     """
     seen = state.weight > 0
     weight = torch.where(seen, state.weight, torch.nan)
-    offset = state.total / weight.unsqueeze(1)
-    squares = (state.scatter - (state.total * offset).sum(1)).clamp(min=0)
+    mean = state.reference.new_empty(state.reference.shape) if mean is None else mean
+    squares = torch.empty_like(state.scatter)
+    for rows in pieces(*mean.shape):
+        total = state.total[rows]
+        offset = total / weight[rows].unsqueeze(1)
+        squares[rows] = (state.scatter[rows] - (total * offset).sum(1)).clamp(min=0)
+        torch.add(state.reference[rows], offset, out=mean[rows])
     dof = weight - state.weight_sq / weight
     has_spread = dof > 1e-3
     pooled = torch.where(has_spread, squares, 0).sum() / torch.where(has_spread, dof, 0).sum()
@@ -56,7 +65,7 @@ def class_statistics(state: MomentState) -> ClassStatistics:
     return ClassStatistics(
         seen=seen,
         weight=state.weight,
-        mean=state.reference + offset,
+        mean=mean,
         variance=variance,
         mean_noise=variance * state.weight_sq / weight.square(),
     )

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_PIECE = 2**20  # numbers
+
 
 @dataclass(frozen=True)
 class MomentState:
@@ -189,24 +191,65 @@ def merge_moments(first: MomentState, second: MomentState) -> MomentState:
     >>> merge_moments(a, b).total.item() / 2
     2.0
     """
-    shift = second.reference - first.reference
-    weight = second.weight.unsqueeze(1)
-    return replace(
-        first,
-        weight=first.weight + second.weight,
-        weight_sq=first.weight_sq + second.weight_sq,
-        sums=torch.cat([first.total + second.total + weight * shift, first.sums[-SPARE_ROWS:]]),
-        scatter=first.scatter
-        + second.scatter
-        + 2 * (second.total * shift).sum(1)
-        + second.weight * shift.square().sum(1),
-        nonfinite=first.nonfinite + second.nonfinite,
-        mislabelled=first.mislabelled + second.mislabelled,
-    )
+    kept = ("sums", "weight", "weight_sq", "scatter", "nonfinite", "mislabelled")
+    merged = replace(first, **{name: getattr(first, name).clone() for name in kept})
+    add_moments(merged, second)
+    return merged
 
 
-def next_reference(state: MomentState) -> Tensor:
-    """The reference (K, p) for the next window: this window's means, the old reference for classes without samples."""
-    seen = state.weight > 0
-    offset = state.total / torch.where(seen, state.weight, 1).unsqueeze(1)
-    return state.reference + offset
+def add_moments(state: MomentState, other: MomentState) -> None:
+    """Add the samples of another state in place, which may be about other references; by pieces, without a copy.
+
+    >>> a, b = empty_moments(torch.zeros(1, 1)), empty_moments(torch.full((1, 1), 5.0))
+    >>> update_moments(b, torch.tensor([[3.0]]), torch.tensor([0]))
+    >>> add_moments(a, b)
+    >>> a.total, a.scatter
+    (tensor([[3.]]), tensor([9.]))
+    """
+    for rows in pieces(*state.reference.shape):
+        shift = other.reference[rows] - state.reference[rows]
+        total, weight = other.total[rows], other.weight[rows]
+        state.scatter[rows] += other.scatter[rows] + 2 * (total * shift).sum(1) + weight * shift.square().sum(1)
+        state.total[rows].add_(total).add_(shift.mul_(weight.unsqueeze(1)))
+    for name in ("weight", "weight_sq", "nonfinite", "mislabelled"):
+        getattr(state, name).add_(getattr(other, name))
+
+
+def move_references(state: MomentState) -> MomentState:
+    """Take the means as references, in place, and forget the samples; classes without samples keep the old reference.
+
+    What counts the samples is not touched but replaced: it may be in use as part of statistics.
+
+    >>> state = empty_moments(torch.zeros(2, 1))
+    >>> update_moments(state, torch.tensor([[1.0], [3.0]]), torch.tensor([0, 0]))
+    >>> state = move_references(state)
+    >>> state.reference.flatten(), state.weight
+    (tensor([2., 0.]), tensor([0., 0.]))
+    """
+    weight = torch.where(state.weight > 0, state.weight, 1).unsqueeze(1)
+    for rows in pieces(*state.reference.shape):
+        state.reference[rows].add_(state.total[rows] / weight[rows])
+    return emptied(state)
+
+
+def emptied(state: MomentState) -> MomentState:
+    """The state without its samples, about the same references; its sums are cleared in place.
+
+    >>> state = empty_moments(torch.zeros(1, 1))
+    >>> update_moments(state, torch.tensor([[3.0]]), torch.tensor([0]))
+    >>> emptied(state).total
+    tensor([[0.]])
+    """
+    counters = ("weight", "weight_sq", "scatter", "nonfinite", "mislabelled")
+    state.sums.zero_()
+    return replace(state, **{name: torch.zeros_like(getattr(state, name)) for name in counters})
+
+
+def pieces(rows: int, width: int) -> list[slice]:
+    """Rows of a table that are worked on at once, so that temporary results of very many classes stay small.
+
+    >>> pieces(10, 4), len(pieces(33_278, 200))
+    ([slice(0, 10, None)], 7)
+    """
+    most = max(1, _PIECE // max(1, width))
+    return [slice(start, min(start + most, rows)) for start in range(0, rows, most)]

@@ -30,6 +30,7 @@ class ClassWindow:
         references: the means (K, p) to sum about, by source. They fix widths, dtypes and device.
         ignore_index: integer label that is left out.
         counted: number of classes whose samples are ``counts``, where the window follows a part of them; else 0.
+        in_place: for very many classes: statistics hold until the next ``update`` or ``advance``, see ``SourceSums``.
 
     Attributes:
         ring: the last samples.
@@ -41,31 +42,49 @@ class ClassWindow:
     tensor([1., 9.])
     """
 
-    def __init__(self, references: Mapping[str, Tensor], ignore_index: int | None = None, *, counted: int = 0) -> None:
+    def __init__(
+        self,
+        references: Mapping[str, Tensor],
+        ignore_index: int | None = None,
+        *,
+        counted: int = 0,
+        in_place: bool = False,
+    ) -> None:
         first = next(iter(references.values()))
         self.counts = torch.zeros(counted, device=first.device)
         self.num_classes = first.shape[0]
         self.ignore_index = ignore_index
         self._ever_seen = torch.zeros(self.num_classes, dtype=torch.bool, device=first.device)
-        self._sums = {name: SourceSums(reference) for name, reference in references.items()}
+        self._sums = {name: SourceSums(reference, in_place=in_place) for name, reference in references.items()}
         self.ring = SampleRing(references, self.num_classes)
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}  # what ``samples`` found, until the window changes
         self._advanced = False
 
     @classmethod
     def for_batch(
-        cls, batch: Mapping[str, Tensor], num_classes: int, ignore_index: int | None = None, *, counted: int = 0
+        cls,
+        batch: Mapping[str, Tensor],
+        num_classes: int,
+        ignore_index: int | None = None,
+        *,
+        counted: int = 0,
+        in_place: bool = False,
     ) -> ClassWindow:
         """An empty window for samples like those of a first batch, (N, p) by source."""
         references = {name: initial_reference(x, num_classes) for name, x in batch.items()}
-        return cls(references, ignore_index, counted=counted)
+        return cls(references, ignore_index, counted=counted, in_place=in_place)
 
     @classmethod
     def from_state(
-        cls, state: Mapping[str, Any], ignore_index: int | None = None, device: torch.device | str = "cpu"
+        cls,
+        state: Mapping[str, Any],
+        ignore_index: int | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        in_place: bool = False,
     ) -> ClassWindow:
         """The window that ``state_dict`` was taken of, on ``device``."""
-        sums = {name: SourceSums.from_state(saved, device) for name, saved in state["sums"].items()}
+        sums = {name: SourceSums.from_state(saved, device, in_place=in_place) for name, saved in state["sums"].items()}
         counts = state["counts"].to(device, copy=True)
         window = cls({name: s.reference for name, s in sums.items()}, ignore_index, counted=len(counts))
         window._sums, window.counts = sums, counts
@@ -144,10 +163,12 @@ class ClassWindow:
     def previous_means(self, source: str) -> Tensor | None:
         """The last known class means (K, p) from before this window, NaN rows for classes never seen.
 
-        ``None`` in the first window.
+        ``None`` in the first window. What is returned holds until ``advance``.
         """
         if not self._advanced:
             return None
+        if bool(self._ever_seen.all()):
+            return _readable(self._sums[source].reference)
         return _readable(torch.where(self._ever_seen.unsqueeze(1), self._sums[source].reference, torch.nan))
 
     def advance(self) -> None:
@@ -155,7 +176,7 @@ class ClassWindow:
         self._accumulate()
         self._kept.clear()
         self._advanced = self._advanced or not self.empty
-        self._ever_seen |= next(iter(self._sums.values())).state.weight > 0
+        self._ever_seen |= next(iter(self._sums.values())).weight > 0
         for sums in self._sums.values():
             sums.advance()
         self.counts.zero_()

@@ -47,16 +47,37 @@ def probe_batches(data: ProbeData, training_loader: Any = None) -> Iterator[Any]
 
 def _shuffled_training_batches(loader: Any) -> Iterator[Any]:
     """Training samples in an order of our own, collated as the loader does; samplers and their states are not used."""
-    dataset = getattr(loader, "dataset", None)
-    if dataset is None or isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+    if not by_index(loader):
         raise ValueError(
             "A number of samples a class was given as `probe`, but the training data cannot be read by index"
             f" ({describe(loader)}). Pass the probe's samples as `probe=(inputs, labels)`, a Dataset or a DataLoader."
         )
+    order = torch.randperm(len(loader.dataset), generator=torch.Generator().manual_seed(0)).tolist()
+    yield from training_batches(loader, order)
+
+
+def by_index(loader: Any) -> bool:
+    """Whether the samples of a loader can be read one by one.
+
+    >>> by_index(DataLoader(TensorDataset(torch.zeros(3)))), by_index([torch.zeros(3)])
+    (True, False)
+    """
+    dataset = getattr(loader, "dataset", None)
+    return dataset is not None and not isinstance(dataset, IterableDataset) and hasattr(dataset, "__len__")
+
+
+def training_batches(loader: Any, order: Sequence[int] | None = None) -> Iterator[Any]:
+    """Samples of a loader's dataset, all in their order if none is given, collated as the loader does.
+
+    Samplers and their states are not used.
+
+    >>> [len(batch[0]) for batch in training_batches(DataLoader(TensorDataset(torch.zeros(300))))]
+    [256, 44]
+    """
     collate = getattr(loader, "collate_fn", None) or default_collate
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()
-    for start in range(0, len(order), BATCH_SIZE):
-        yield collate([dataset[i] for i in order[start : start + BATCH_SIZE]])
+    places = range(len(loader.dataset)) if order is None else order
+    for start in range(0, len(places), BATCH_SIZE):
+        yield collate([loader.dataset[i] for i in places[start : start + BATCH_SIZE]])
 
 
 def gather_probe(

@@ -73,7 +73,7 @@ def undisturbed_randomness(device: torch.device | str = "cpu") -> Iterator[None]
         np.random.set_state(legacy)  # noqa: NPY002
 
 
-def forward_inputs(module: nn.Module, batch: Any, labels: Tensor) -> Any:
+def forward_inputs(module: nn.Module, batch: Any, labels: Tensor | None) -> Any:
     """Call the module on a batch without its labels: one tensor if only one is left, else what is left.
 
     >>> x, y = torch.zeros(4, 2), torch.zeros(4)
@@ -94,6 +94,15 @@ class Passing(NamedTuple):
 
     to_device: Callable[[Any], Any]
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+def run_batch(
+    module: nn.Module, capture: Capture, batch: Any, labels: Tensor | None, passing: Passing, forward: Forward | None
+) -> None:
+    """Pass a batch, on its device already, through the model: by ``forward``, or without its labels."""
+    with passing.precision():
+        outputs = forward_inputs(module, batch, labels) if forward is None else forward(module, batch)
+        capture.offer(outputs)
 
 
 class Probe:
@@ -136,7 +145,7 @@ class Probe:
         Raises:
             ValueError: if the forward pass of the probe does not reach the head, or there are no samples.
         """
-        with untouched(module, _device(module)):
+        with untouched(module, device_of(module)):
             first = next(probe_batches(self._data, training_loader), None)
             if first is None:
                 raise ValueError("Expected argument `probe` to hold samples, but it is empty.")
@@ -164,7 +173,7 @@ class Probe:
         Of very many classes those that are followed, see ``moments.following``.
         """
         moments: dict[str, MomentState] = {}
-        with untouched(module, _device(module)):
+        with untouched(module, device_of(module)):
             for batch in self._batches:
                 capture.clear()
                 labels = self._run(module, capture, batch, passing)
@@ -234,14 +243,11 @@ class Probe:
     def _run(self, module: nn.Module, capture: Capture, batch: Any, passing: Passing) -> Tensor:
         batch = passing.to_device(batch)
         labels = self._read_labels(batch)
-        with passing.precision():
-            if self._forward is None:
-                capture.offer(forward_inputs(module, batch, labels))
-            else:
-                capture.offer(self._forward(module, batch))
+        run_batch(module, capture, batch, labels, passing, self._forward)
         return labels
 
 
-def _device(module: nn.Module) -> torch.device:
+def device_of(module: nn.Module) -> torch.device:
+    """Where the first parameter of a module is."""
     parameter = next(module.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from le_callback.monitor import MODELS, MonitorSettings, SeparationMonitor
 from le_callback.notices import Notices
+from le_callback.probe.epoch_pass import EpochReading
 from le_callback.records import WindowRecord
 from le_callback.report.fan_chart import fan_chart
 from le_callback.report.heatmaps import cosine_figure, matrix_figure
 from le_callback.report.overview import GROUP, overview
 from le_callback.report.running_forecast import RunningForecast, primary_source
-from le_callback.report.tags import Level, find_tag, scalars
+from le_callback.report.tags import Level, epoch_scalars, find_tag, scalars
 from le_callback.report.terminal import spelled, terminal_encoding
 from le_callback.report.writers import Audience
 from le_callback.trajectory import Trajectory
@@ -48,7 +49,9 @@ class Publisher:
         self._expected: dict[str, Tensor] = {}
         self._never: tuple[str, ...] = ()
 
-    def expect(self, trainer: Trainer, settings: MonitorSettings, alerts: Mapping[str, bool]) -> None:
+    def expect(
+        self, trainer: Trainer, settings: MonitorSettings, alerts: Mapping[str, bool], of_epochs: Sequence[str] = ()
+    ) -> None:
         """Put every tag into ``trainer.callback_metrics``, NaN until a window has closed: monitors may look before.
 
         Which tags there are does not depend on the classes. What is there already stays.
@@ -57,9 +60,13 @@ class Publisher:
             trainer: of the training.
             settings: of its monitor.
             alerts: rules that are asked.
+            of_epochs: values that are read at the end of epochs.
         """
         record = SeparationMonitor(2, replace(settings, matrix_classes=None)).close(0)
-        self._expected = {tag: torch.tensor(math.nan) for tag in self._named(replace(record, alerts=alerts))}
+        tags = list(self._named(replace(record, alerts=alerts)))
+        nothing = EpochReading(0, dict.fromkeys(of_epochs, math.nan), samples=0, out_samples=0)
+        tags += [f"{self.prefix}{tag}" for tag in epoch_scalars(nothing, None)]
+        self._expected = {tag: torch.tensor(math.nan) for tag in tags}
         for tag, unknown in self._expected.items():
             trainer.callback_metrics.setdefault(tag, unknown)
 
@@ -114,6 +121,13 @@ class Publisher:
             self._laid_out = True
             title = self.prefix.rstrip("/") or "separability"
             self._audience.layout(trainer.loggers, {title: _charts(named, self.prefix)})
+
+    def epoch(self, trainer: Trainer, reading: EpochReading, record: WindowRecord | None) -> None:
+        """Tell what whole data sets say at the end of an epoch, beside the last window."""
+        for tag, value in epoch_scalars(reading, record).items():
+            trainer.callback_metrics[f"{self.prefix}{tag}"] = torch.tensor(value)
+        named = {f"{self.prefix}{tag}": x for tag, x in epoch_scalars(reading, record, self._level).items()}
+        self._audience.scalars(trainer.loggers, named, trainer.fit_loop.epoch_loop._batches_that_stepped)
 
     def _meaning(self, tag: str) -> str:
         """What TensorBoard tells beside a tag."""

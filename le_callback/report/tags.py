@@ -8,13 +8,15 @@ at the end of a run come from this list.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any, Literal
 
 from le_callback.measures import MEASURES, Measure
+from le_callback.probe.epoch_pass import EpochReading
 from le_callback.records import WindowRecord
 from le_callback.report.coefficient_tags import COEFFICIENTS, PREDICTION, STEP_RESPONSE
+from le_callback.report.epoch_tags import EPOCH, STREAMED, compared
 from le_callback.report.tag_group import TagGroup
 from le_callback.values import NAN, Estimate, Tag
 
@@ -120,6 +122,7 @@ GROUPS: tuple[TagGroup, ...] = (
     STEP_RESPONSE,
     *(TagGroup(measure.tags, partial(_measured, measure)) for measure in MEASURES),
     PREDICTION,
+    EPOCH,
     VERDICT,
     ALERTS,
     RULES,
@@ -136,12 +139,30 @@ def scalars(record: WindowRecord, level: Level = "all") -> dict[str, float]:
     >>> from le_callback.monitor import SeparationMonitor
     >>> record = SeparationMonitor(num_classes=3).close(step=50)
     >>> len(scalars(record)), sorted(scalars(record, "essential"))[0]
-    (114, 'collapse/features/within')
+    (132, 'collapse/features/within')
     """
+    return _told(_entries(record), level, record.time_unit)
+
+
+def epoch_scalars(reading: EpochReading, record: WindowRecord | None, level: Level = "all") -> dict[str, float]:
+    """Every scalar of whole data sets at the end of an epoch under its tag, beside those of the last window.
+
+    >>> epoch_scalars(EpochReading(9, {"nc5": 0.25}, 0, 50), None)
+    {'collapse/epoch/nc5': 0.25}
+    """
+    difference, value = EPOCH.tags
+    entries = []
+    for name, subject in compared(reading, record).items():
+        tags = (value, difference) if name in STREAMED else (value,)
+        entries += [(tag, name, subject) for tag in tags]
+    return _told(entries, level, "step")
+
+
+def _told(entries: Iterable[tuple[Tag, str, Any]], level: Level, time_unit: str) -> dict[str, float]:
     found: dict[str, float] = {}
-    for tag, key, subject in _entries(record):
+    for tag, key, subject in entries:
         if level == "all" or tag.is_essential(key):
-            name = _full_name(tag, key, record.time_unit)
+            name = _full_name(tag, key, time_unit)
             value: float | Estimate = Estimate.unknown() if tag.interval else NAN
             if subject is not None:
                 value = tag.read(subject)
@@ -165,7 +186,7 @@ def _entries(record: WindowRecord) -> Iterator[tuple[Tag, str, Any]]:
 def _full_name(tag: Tag, key: str, time_unit: str) -> str:
     """The tag of one model, source or rule, with the unit of time where that is not the optimizer step."""
     per = f"_per_{time_unit.replace(' ', '_')}" if tag.per_time and time_unit != "step" else ""
-    return tag.name.format(model=key, source=key, rule=key) + per
+    return tag.name.format(model=key, source=key, rule=key, measure=key) + per
 
 
 def find_tag(name: str) -> Tag | None:

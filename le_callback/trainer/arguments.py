@@ -12,6 +12,7 @@ from le_callback.capture.labels import LabelReader, LabelSource
 from le_callback.errors import require, require_type
 from le_callback.monitor import MonitorSettings
 from le_callback.probe.data import ProbeData
+from le_callback.probe.epoch_pass import OutData, WholeData, check_data
 from le_callback.probe.probe import Forward
 from le_callback.report.tags import LEVELS, Level
 from le_callback.trainer.alarm import Actions
@@ -43,6 +44,9 @@ class Arguments:
     probe_every_n_steps: int | None
     probe_forward: Forward | None
     matrix_classes: Sequence[int | str] | None
+    exact: WholeData | None
+    out_of_distribution: OutData | None
+    exact_every_n_epochs: int
     alerts: bool | Sequence[Callable[..., Any]]
     actions: Actions
     name: str | None
@@ -65,10 +69,16 @@ class Arguments:
         require(tidy, "name", name, "text that neither is empty nor ends in a slash")
         require(self.tags in LEVELS, "tags", self.tags, f"one of {', '.join(map(repr, LEVELS))}")
         require(self.page or not self.report, "report", self.report, "False where `page` is False")
+        check_data(self.exact, self.out_of_distribution)
         self._check_outputs()
 
     def _check_numbers(self) -> None:
-        for argument, least in (("num_classes", 2), ("every_n_steps", 1), ("probe_every_n_steps", 1)):
+        for argument, least in (
+            ("num_classes", 2),
+            ("every_n_steps", 1),
+            ("probe_every_n_steps", 1),
+            ("exact_every_n_epochs", 1),
+        ):
             value = getattr(self, argument)
             require(value is None or value >= least, argument, value, f"at least {least}")
         smoothing, probe = self.smoothing, self.probe

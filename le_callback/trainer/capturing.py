@@ -31,6 +31,9 @@ _MOST_REFUSALS = 20  # steps, of one of several processes, in which nothing coul
 class NoCapturing:
     """Nothing is captured."""
 
+    def after_forward(self, trainer: Trainer) -> None:
+        """Gradients are cleared, before a backward pass."""
+
     def before_backward(self, trainer: Trainer, loss: Tensor) -> None:
         """A backward pass starts."""
 
@@ -105,6 +108,11 @@ class Capturing(NoCapturing):
             self._detection.enter()
         elif not self.capture.lasting:
             self.capture.attach()
+
+    def after_forward(self, trainer: Trainer) -> None:
+        """Gradients are cleared, after the forward pass if Lightning does it."""
+        if trainer.lightning_module.automatic_optimization:
+            self.capture.after_forward()
 
     def before_backward(self, trainer: Trainer, loss: Tensor) -> None:
         """A backward pass starts: the forward pass is over, unless the step has several."""

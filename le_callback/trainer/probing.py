@@ -64,7 +64,7 @@ class Probing(NoProbing):
     def begin(self, trainer: Trainer, module: LightningModule, settle: Callable[[Tensor], None]) -> None:
         """Pass the first batch through the model and ``settle`` the head on its labels; what is wrong raises."""
         with watching(self._capture):
-            self._probe.prepare(module, self._capture, trainer.train_dataloader, _passing(trainer), settle)
+            self._probe.prepare(module, self._capture, trainer.train_dataloader, passing_in(trainer), settle)
 
     def add_batch(self, target: Tensor) -> None:
         """Add the labels (N,) or class weights (N, K) of a batch to the observed step."""
@@ -86,7 +86,7 @@ class Probing(NoProbing):
             if observed is not None and processes.count > 1:
                 observed = (processes.sum(observed[0]), observed[1]) if processes.agreed else None
             with watching(self._capture):
-                statistics = probe.read(module, self._capture, _passing(trainer))
+                statistics = probe.read(module, self._capture, passing_in(trainer))
             if observed is not None:
                 monitor.add_step(*observed, {layer: s.mean for layer, s in statistics.items()})
             if due:
@@ -102,7 +102,9 @@ class Probing(NoProbing):
         self._probe.load_state_dict(state, device)
 
 
-def _passing(trainer: Trainer) -> Passing:
+def passing_in(trainer: Trainer) -> Passing:
+    """How a batch gets to the model in a training."""
+
     def to_device(batch: Any) -> Any:
         return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
 

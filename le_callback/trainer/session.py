@@ -18,13 +18,14 @@ from le_callback.capture.labels import align
 from le_callback.moments.following import limits
 from le_callback.monitor import SeparationMonitor
 from le_callback.notices import Notices
+from le_callback.probe.epoch_pass import EpochPass, EpochReading
 from le_callback.probe.probe import Probe
-from le_callback.report.highlights import highlights
 from le_callback.report.publisher import Publisher
 from le_callback.report.table import Block, laid_out, summary_blocks
 from le_callback.trainer.alarm import Alarm
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.capturing import Capturing, NoCapturing
+from le_callback.trainer.epoch_passing import EpochPassing, NoEpochPassing
 from le_callback.trainer.measurement import Measurement, Unsettled
 from le_callback.trainer.own_cost import Clock
 from le_callback.trainer.paging import NoPaging, Paging
@@ -47,6 +48,7 @@ class Idle:
         self.measurement: Measurement | Unsettled = Unsettled(saved)
         self.notices = Notices()
         self.capturing = NoCapturing()
+        self.last_epoch: EpochReading | None = None
         self.ended_in = TrainerMark()  # the Trainer in which the training came to its end, not to an exception
 
     def left_for(self, trainer: Trainer) -> dict[str, Any]:
@@ -60,10 +62,6 @@ class Idle:
     def trajectory(self) -> Trajectory | None:
         """The class means of all windows; None before the first training batch."""
         return None
-
-    def highlights(self) -> list[tuple[str, str]]:
-        """What the last window says first; empty before the first."""
-        return []
 
     def blocks(self) -> list[Block]:
         """The table of the last window; empty before the first."""
@@ -88,6 +86,9 @@ class Idle:
 
     def end_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         """A training batch is over."""
+
+    def end_epoch(self, trainer: Trainer, module: LightningModule) -> None:
+        """An epoch is over."""
 
     def end(self, trainer: Trainer) -> None:
         """The training is over."""
@@ -140,6 +141,7 @@ class Session(Idle):
             probe = Probe(arguments.probe, self._capturing.labels, arguments.probe_forward, arguments.ignore_index)
             every = arguments.probe_every_n_steps or self._every
             self._probing = Probing(probe, every, self._capturing.capture, self._processes, self.notices, self._clock)
+        self._epochs = self._epoch_passing()
         self._paging = NoPaging()
         self._continuity = Continuity(self._alarm, self._probing, self._timeline, self._processes, self.notices)
 
@@ -164,14 +166,6 @@ class Session(Idle):
         return None if isinstance(measured, Unsettled) else measured.trajectory(self._timeline.unit)
 
     @override
-    def highlights(self) -> list[tuple[str, str]]:
-        measured = self.measurement
-        if isinstance(measured, Unsettled) or (record := measured.last_record) is None:
-            return []
-        standing = ", ".join(rule for rule, stands in record.alerts.items() if stands) or "none"
-        return [*highlights(record, measured.class_names), ("Alerts", standing), ("Step", f"{record.step:,}")]
-
-    @override
     def blocks(self) -> list[Block]:
         measured = self.measurement
         if isinstance(measured, Unsettled) or measured.last_record is None:
@@ -187,13 +181,15 @@ class Session(Idle):
         self._capturing.begin()
         if self._arguments.reset_compiler:
             torch.compiler.reset()
+        self._epochs.begin(trainer)
         self._probing.begin(trainer, module, partial(self._settle, trainer))
         if isinstance(self.measurement, Measurement):
             monitor = self.measurement.monitor
             due = monitor.start_step == trainer.global_step == 0
             self._probing.read(trainer, module, monitor, self._timeline.now, due=due)
         with self.notices.surviving("the tags could not be announced"):
-            self._publisher.expect(trainer, self._arguments.monitor, self._alarm.standing())
+            alerts = self._alarm.standing()
+            self._publisher.expect(trainer, self._arguments.monitor, alerts, self._epochs.names)
 
     @override
     def begin_batch(self, trainer: Trainer, batch: Any) -> None:
@@ -224,6 +220,17 @@ class Session(Idle):
         self._clock.end_step()
 
     @override
+    def end_epoch(self, trainer: Trainer, module: LightningModule) -> None:
+        measured = self.measurement
+        if isinstance(measured, Measurement):
+            reading = self._epochs.read(trainer, module, measured.monitor)
+            if reading is not None:
+                self.last_epoch = reading
+                with self.notices.surviving("the values of the epoch could not be told"):
+                    self._publisher.epoch(trainer, reading, measured.last_record)
+        self._capturing.pause()
+
+    @override
     def end(self, trainer: Trainer) -> None:
         self.ended_in = TrainerMark(trainer)
         windows = self.measurement.windows
@@ -248,6 +255,13 @@ class Session(Idle):
     def withdraw(self, trainer: Trainer) -> None:
         self.release()
         self._publisher.withdraw(trainer)
+
+    def _epoch_passing(self) -> NoEpochPassing:
+        a, capturing = self._arguments, self._capturing
+        if a.exact is None and a.out_of_distribution is None:
+            return NoEpochPassing()
+        data = EpochPass(a.exact, a.out_of_distribution, capturing.labels, a.probe_forward, a.ignore_index)
+        return EpochPassing(data, a.exact_every_n_epochs, capturing.capture, self.notices, self._clock)
 
     def _add(self, monitor: SeparationMonitor, batch: Any) -> None:
         """Add what the head saw of a batch; what cannot be used is counted and told once."""

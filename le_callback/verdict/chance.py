@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc
 
 from le_callback.records import WindowRecord
 from le_callback.values import NAN, Array
 
+_RARELY = 1e-3
 ABOVE = 3.5  # standard errors: reached by chance once in 4,000
 
 
@@ -53,6 +56,20 @@ def above_chance(tally: Tally) -> float:
     p = np.maximum((hits + 1) / (n + 2), 1 / K)
     error = math.sqrt(float((p * (1 - p) / n).sum())) / K
     return (float((hits / n).mean()) - 1 / K) / error
+
+
+def certainly_below(tally: Tally, floor: float) -> NDArray[np.bool_]:
+    """Which classes (K,) have an accuracy below ``floor``, at one chance in a thousand each to say so wrongly.
+
+    The probability of as few hits at that accuracy is binomial: I_{1−floor}(n − hits, hits + 1).
+
+    >>> certainly_below(Tally(np.array([50.0, 50.0, 2.0]), np.array([50.0, 30.0, 0.0])), 0.9)
+    array([False,  True, False])
+    """
+    misses = np.maximum(tally.tried - tally.hits, 0)
+    p = np.where(misses > 0, betainc(np.maximum(misses, 1e-9), tally.hits + 1, 1 - floor), 1.0)
+    below: NDArray[np.bool_] = p < _RARELY
+    return below
 
 
 def tallies(record: WindowRecord) -> dict[str, Tally]:
@@ -105,6 +122,15 @@ class Recent:
         """The better accuracy by nearest class means, of features or logits."""
         known = [a for a in map(self.accuracy, ("features", "logits")) if not math.isnan(a)]
         return max(known, default=NAN)
+
+    def behind(self, head: float, nearest: float) -> tuple[int, ...]:
+        """Classes whose accuracy is below what is given, by the head or by the nearest class mean of every layer."""
+        below = {
+            name: certainly_below(tally, head if name == "head" else nearest) for name, tally in self.faded.items()
+        }
+        means = [of for name, of in below.items() if name != "head"]
+        parts = [np.all(means, axis=0)] * bool(means) + [of for name, of in below.items() if name == "head"]
+        return tuple(np.flatnonzero(np.any(parts, axis=0)).tolist()) if parts else ()
 
     @property
     def at_chance(self) -> bool:

@@ -15,12 +15,14 @@ from le_callback.values import NAN, Estimate
 from le_callback.verdict.chance import Recent, tallies
 from le_callback.verdict.jumps import Jump, last_jump
 from le_callback.verdict.pairs import PairSeries, discriminability_at
+from le_callback.verdict.supply import Supply
 from le_callback.verdict.theorem import in_words, theorem_side
 from le_callback.verdict.trend import LEAST, longest_line
-from le_callback.verdict.words import growth_in_words, in_deviations
+from le_callback.verdict.words import growth_in_words, in_deviations, joined
 
 SEPARATED = (0.99, 0.95)  # accuracies of head and nearest class mean from which classes count as separated
 STILL_SEPARATED = (0.98, 0.93)  # … and below which they no longer do
+EACH = (0.9, 0.8)  # … below which no single class may certainly be
 SPENT = 0.1  # ‖Ψ‖ below which the loss is nearly spent
 WIDE = 0.3  # change of y over the span that an interval must exclude, or nothing can be told
 _PATIENCE = 2
@@ -82,6 +84,7 @@ class JudgeState:
         jumped: step at the end of the first window after it.
         best: highest accuracy by nearest class mean so far.
         best_step: when that was.
+        supply: samples of each class in the last windows.
 
     >>> JudgeState().name
     'cannot tell'
@@ -96,6 +99,7 @@ class JudgeState:
     jumped: int = 0
     best: float = 0.0
     best_step: int = 0
+    supply: Supply = field(default_factory=Supply)
 
 
 class Judge:
@@ -146,12 +150,19 @@ class Judge:
         if state.jump is not None:
             return Found(_said(state.jump), self._jumped(state.jump))
         growth, level, pair, span, now = self._growth()
-        if self._separated(record, growth):
+        separated = self._separated(record, growth)
+        few = state.supply.few() if separated else ()
+        if separated and not few:
             return Found("separated", self._accuracies("the classes are separated"), growth, level)
+        if few and not (growth.low > 0 or growth.high < 0):
+            said = self._accuracies("the classes with enough samples are separated")
+            return Found("cannot tell", f"{said}; {self._too_few(few)}", growth, level)
         if math.isnan(growth.value):
             return Found("cannot tell", f"fewer than {LEAST} windows in which pairs of classes can be compared")
         said = f"the discriminability of {self._whose(pair)}, now {discriminability_at(now):.2g},"
         said = f"{said} {growth_in_words(growth, level, record.time_unit)}"
+        if few:
+            said = f"{said}; {self._too_few(few)}"
         if growth.low > 0:
             return Found("separating", said, growth, level)
         if growth.high < 0:
@@ -176,13 +187,25 @@ class Judge:
     def _whose(self, pair: tuple[int, int] | None) -> str:
         if pair is None:
             return "the worst tenth of the pairs"
-        names = [self.class_names[k] if k < len(self.class_names) else k for k in pair]
-        return f"the worst pair ({names[0]} / {names[1]})"
+        return f"the worst pair ({' / '.join(self._names(pair))})"
+
+    def _names(self, classes: Sequence[int]) -> list[str]:
+        return [self.class_names[k] if k < len(self.class_names) else str(k) for k in classes]
+
+    def _too_few(self, few: tuple[int, ...]) -> str:
+        """Why nothing is said of these classes."""
+        different = self.state.supply.different()
+        most = max(1, round(float(different[list(few)].max())))
+        noun, each = ("class", "it has") if len(few) == 1 else ("classes", "each has")
+        return (
+            f"cannot tell for {noun} {joined(self._names(few))}: {each} about {most} different"
+            f" sample{'s' * (most > 1)} at most, too few to say so of others (a probe of held-out samples would)"
+        )
 
     def _separated(self, record: WindowRecord, growth: Estimate) -> bool:
         head, nearest = STILL_SEPARATED if self.state.name == "separated" else SEPARATED
         recent = self.state.recent
-        if not (recent.accuracy("head") >= head and recent.nearest >= nearest):
+        if not (recent.accuracy("head") >= head and recent.nearest >= nearest) or recent.behind(*EACH):
             return False
         training = record.effective_training
         spent = training is not None and training.psi < SPENT
@@ -226,13 +249,14 @@ def _taken_in(state: JudgeState, record: WindowRecord) -> JudgeState:
     best, best_step = state.best, state.best_step
     if recent.nearest > best:
         best, best_step = recent.nearest, record.step
-    state = replace(state, recent=recent, best=best, best_step=best_step)
+    supply = state.supply.add(np.asarray(record.class_samples))
+    state = replace(state, recent=recent, best=best, best_step=best_step, supply=supply)
     series = dict(state.series)
     for layer, found in record.discriminability.items():
         if found.held_out:
             old = series.get(layer) or PairSeries.of(len(record.class_samples), found.classes)
             series[layer] = old.add(record.primary.time, found)
-    jump, jumped = _joint_jump(series), record.window[0]
+    jump, jumped = _joint_jump(series) or _recovery(state.jump, series), record.window[0]
     if jump is not None:
         series = {layer: one.since(len(one.times) - 2) for layer, one in series.items()}
         return replace(state, series=series, jump=jump, jumped=jumped, name=_said(jump), others=0)
@@ -249,6 +273,15 @@ def _joint_jump(series: Mapping[str, PairSeries]) -> Jump | None:
     if not found or len(found) < len(jumps) or len({jump.falls for jump in found}) > 1:
         return None
     return min(found, key=lambda jump: abs(jump.after - jump.before))
+
+
+def _recovery(fall: Jump | None, series: Mapping[str, PairSeries]) -> Jump | None:
+    """The way back up from a fall of which half is made good in two windows in a row, by all layers."""
+    if fall is None or not fall.falls:
+        return None
+    now = np.array([one.lowest()[0][-2:] for one in series.values()])
+    half = (fall.before + fall.after) / 2
+    return Jump(fall.after, float(now.mean(1).min())) if (now > half).all() else None
 
 
 def _said(jump: Jump) -> Verdict:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from le_callback.values import Estimate
 from le_callback.verdict.pairs import discriminability_at
 
+_MOST_NAMES = 8
 _TELLING = 0.5  # discriminability from which a growth in percent says something
 
 
@@ -56,3 +58,30 @@ def _plain(text: str) -> str:
         bare = word.strip("[],")
         words.append(word.replace(bare, f"{float(bare):.0f}") if "e+" in bare else word)
     return " ".join(words)
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names as an enumeration: ``a``, ``a and b``, ``a, b and c``.
+
+    Of more than eight the first eight and how many more; ``all classes`` where there is no name.
+
+    >>> joined(["cat", "dog", "owl"])
+    'cat, dog and owl'
+    >>> joined(list("abcdefghij"))
+    'a, b, c, d, e, f, g, h and 2 more'
+    """
+    if not names:
+        return "all classes"
+    if len(names) == 1 or len(names) > _MOST_NAMES:
+        return shortened(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def shortened(names: Sequence[str]) -> str:
+    """At most eight names, and how many more.
+
+    >>> shortened(["cat", "dog"])
+    'cat, dog'
+    """
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

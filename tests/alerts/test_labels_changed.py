@@ -1,5 +1,7 @@
 """Labels that change places, and the dips that are none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from alerts.streams import K, Stream
@@ -39,7 +41,7 @@ def test_permuted_labels_are_told_once_they_are_learnt():
     assert alert.rule == "LabelsChanged"
     assert alert.classes == ()
     assert alert.step <= 50 * (15 + 5)
-    assert "learnt them anew" in alert.cause
+    assert "learnt the new labels" in alert.cause
 
 
 def test_two_classes_that_change_places_are_named():
@@ -49,6 +51,22 @@ def test_two_classes_that_change_places_are_named():
 
 def test_among_all_rules_it_is_the_one_that_speaks():
     assert [a.rule for a in relearnt(ROTATED, [1.0, 0.5], rules=default_rules())] == ["LabelsChanged"]
+
+
+def test_permuted_labels_that_are_half_learnt_within_the_window_are_told():
+    """No sample is confidently wrong any more by then, but the accuracies fell far at once."""
+    stream, book = Relearning(spread=0.2, samples=1000), AlertBook([LabelsChanged()])
+    told = [a for _ in range(15) for a in book.add(stream.window())]
+    usual = 3.0
+    for accuracy, head, low in ((0.24, 0.6, -0.18), (0.65, 0.89, -0.1), (0.9, 0.96, 0.05), (0.97, 0.99, 0.3)):
+        record = stream.window()
+        near = record.nearest_mean["features"]
+        margin = replace(record.head, hits=head * record.head.tried, margin=usual, margin_low=low * record.head.margin)
+        measures = {**record.measures, "head": {"logits": margin}}
+        measures["nearest_mean"] = {"features": replace(near, hits=accuracy * near.tried)}
+        told += book.add(replace(record, measures=measures))
+    assert [a.rule for a in told] == ["LabelsChanged"]
+    assert "to 24.0% at once, and 2 windows later" in told[0].cause
 
 
 @pytest.mark.parametrize(

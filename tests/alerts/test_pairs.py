@@ -80,9 +80,12 @@ def test_evidence_must_reach_the_level_for_all_six_pairs(level, above, told):
     assert (alert is not None) is told
     if told:
         assert alert.classes == (1, 3)
-        assert alert.cause == "Classes draw together: {class 0} and {class 1} (discriminability 0.1, it was 6.7)."
+        assert (
+            alert.cause
+            == "Classes are drawing together: {class 0} and {class 1} (discriminability 0.1, down from 6.7)."
+        )
         assert describe(alert, list("abcd")).startswith(
-            "PairMerging at step 50 (b, d): Classes draw together: b and d ("
+            "PairMerging at step 50 (b, d): Classes are drawing together: b and d ("
         )
         assert (alert.value, alert.threshold, alert.level) == (0.1, 1.5, level)
 
@@ -91,7 +94,7 @@ def test_all_merging_pairs_are_in_one_message_the_clearest_first():
     alert = merging({(0, 1): 15.0, (2, 5): 20.0, (1, 4): 16.0}, K=6)
     assert alert.classes == (2, 5, 1, 4, 0)
     said = describe(alert, list("abcdef"))
-    assert "c and f (discriminability 0.1, it was 6.7), b and e (" in said
+    assert "c and f (discriminability 0.1, down from 6.7), b and e (" in said
     assert "a and b (" in said
 
 

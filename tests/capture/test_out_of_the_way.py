@@ -112,6 +112,29 @@ class TestOutOfTheWay:
         b.leave()
         assert not _get_current_function_mode_stack()
 
+    @pytest.mark.parametrize("accumulated", [1, 3])
+    def test_clearing_the_gradients_is_not_watched(self, accumulated):
+        """A model of many parameters has two calls for each of them there."""
+        watched = []
+
+        class Functional(Net):
+            def optimizer_zero_grad(self, *args):
+                watched.append(len(_get_current_function_mode_stack()))
+                super().optimizer_zero_grad(*args)
+
+        def step(net, batch):
+            x, y = batch
+            features = net.body(x)
+            logits = F.linear(features, net.head.weight)
+            net.see(features, logits, y)
+            return F.cross_entropy(logits, y)
+
+        net, callback = Functional(step), Recording()
+        trainer(callback, max_epochs=1, accumulate_grad_batches=accumulated).fit(net, loader())
+        assert_windows(callback, net.seen, 4 * accumulated)
+        assert len(watched) == 12 // accumulated
+        assert not any(watched[1:])
+
     def test_two_callbacks_in_one_trainer(self):
         def step(net, batch):
             x, y = batch

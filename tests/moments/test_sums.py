@@ -12,7 +12,14 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from le_callback.moments.metric import ClassMoments
 from le_callback.moments.statistics import along_direction, class_statistics
-from le_callback.moments.sums import empty_moments, initial_reference, merge_moments, next_reference, update_moments
+from le_callback.moments.sums import (
+    empty_moments,
+    initial_reference,
+    merge_moments,
+    move_references,
+    pieces,
+    update_moments,
+)
 
 properties = settings(deadline=None, max_examples=40)
 K, P = 4, 3
@@ -261,12 +268,33 @@ def test_initial_reference_is_the_mean_of_the_finite_rows():
     assert initial_reference(x[2:], 2).tolist() == [[0.0, 0.0]] * 2
 
 
-def test_next_reference_keeps_the_old_one_of_unseen_classes():
-    old = torch.full((2, 1), 7.0)
-    state = empty_moments(old)
+def test_references_of_unseen_classes_stay_and_statistics_in_use_do_not_change():
+    state = empty_moments(torch.full((2, 1), 7.0))
     update_moments(state, torch.tensor([[1.0], [4.0]]), torch.tensor([1, 1]))
-    assert next_reference(state).tolist() == [[7.0], [2.5]]
-    assert old.tolist() == [[7.0], [7.0]]
+    read = class_statistics(state)
+    moved = move_references(state)
+    assert moved.reference.tolist() == [[7.0], [2.5]]
+    assert not any(getattr(moved, name).any() for name in ("sums", "weight", "weight_sq", "scatter"))
+    assert read.weight.tolist() == [0.0, 2.0]
+    assert read.mean[1].tolist() == [2.5]
+
+
+def test_pieces_change_nothing(monkeypatch):
+    g = torch.Generator().manual_seed(3)
+    x, y = torch.randn(60, P, generator=g), torch.randint(0, K, (60,), generator=g)
+
+    def found():
+        first, second = empty_moments(torch.zeros(K, P)), empty_moments(torch.randn(K, P, generator=g.manual_seed(4)))
+        update_moments(first, x[:20], y[:20])
+        update_moments(second, x[20:], y[20:])
+        merged = merge_moments(first, second)
+        return *class_statistics(merged), move_references(merged).reference
+
+    whole = found()
+    monkeypatch.setattr("le_callback.moments.sums._PIECE", 2 * P)
+    assert len(pieces(K, P)) > 1
+    for a, b in zip(whole, found(), strict=True):
+        assert torch.equal(a, b)
 
 
 def run_fake(update, soft):
@@ -285,7 +313,7 @@ def test_update_does_not_synchronise(soft, ignore_index):
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_the_next_window_opens_without_synchronising(soft):
-    run_fake(lambda state, x, target: (update_moments(state, x, target), next_reference(state)), soft)
+    run_fake(lambda state, x, target: (update_moments(state, x, target), move_references(state)), soft)
 
 
 @pytest.mark.parametrize(

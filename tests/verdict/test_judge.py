@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,45 @@ def test_pure_noise_is_at_chance_from_the_second_window_on():
 def test_far_apart_is_separated():
     found = verdicts([{"gap": 3.0}] * 12)
     assert set(names(found[6:])) == {"separated"}
+
+
+class Rare(Stream):
+    """Windows in which class 4 is rare, and may lie where class 3 does."""
+
+    def rare(self, share, hidden=False, counts=None):
+        """A window; ``counts`` stands for the class counts of a loader."""
+        y = torch.randint(K - 1, (self.samples,), generator=self.g)
+        y[torch.rand(self.samples, generator=self.g) < share] = K - 1
+        place = torch.where(y == K - 1, K - 2, y) if hidden else y
+        x = torch.cat([3.0 * torch.eye(K)[place], torch.zeros(len(y), 3)], dim=1)
+        x = x + self.spread * torch.randn(x.shape, generator=self.g)
+        self.step += 50
+        self.monitor.update(features=x, logits=8 * x[:, :K], target=y)
+        record = self.monitor.close(self.step)
+        return record if counts is None else replace(record, class_samples=tuple(counts))
+
+
+def test_a_rare_class_that_is_always_wrong_forbids_separated():
+    """It is 1 sample in 140: the accuracy over all samples is above 99 %."""
+    for hidden, said in ((False, True), (True, False)):
+        stream, judge = Rare(samples=4200), Judge()
+        found = [judge.add(stream.rare(1 / 140, hidden), UNKNOWN) for _ in range(14)]
+        assert judge.state.recent.accuracy("head") > 0.99
+        assert ("separated" in names(found)) == said
+
+
+@pytest.mark.parametrize(("N", "said"), [(300, "cannot tell"), (30_000, "separated")])
+def test_of_a_rare_class_of_a_few_samples_again_and_again_it_cannot_tell(N, said):
+    """Both data sets hold it at 1 in 140, which is 2 samples of the small one."""
+    rng, order, stream, judge = np.random.default_rng(1), np.empty(0, dtype=int), Rare(samples=1000), Judge()
+    labels = np.where(np.arange(N) < N / 140, K - 1, np.arange(N) % (K - 1))
+    for _ in range(24):
+        while len(order) < 1000:
+            order = np.append(order, rng.permutation(labels))
+        counts, order = np.bincount(order[:1000], minlength=K), order[1000:]
+        found = judge.add(stream.rare(1 / 140, counts=counts), UNKNOWN)
+    assert found.name == said
+    assert ("cannot tell for class 4: it has about" in found.reason) == (said == "cannot tell")
 
 
 def test_a_sudden_loss_is_told_and_then_what_came_of_it():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from le_callback.alerts.alert import PLACEHOLDER, Alert
-from le_callback.alerts.attendance import Attendance, log_variation
+from le_callback.alerts.attendance import Attendance, log_variation, sampled
 from le_callback.alerts.rule import Rule, require_share
 from le_callback.records import WindowRecord
 from le_callback.values import Array
@@ -29,7 +29,8 @@ class ClassVanished(Rule[Attendance]):
     ``bursts`` times the longest that ended: so one epoch is waited for. Classes that join later are told, too.
 
     Inputs no longer vary where the variance of the features within the class, over the square of its mean, falls at
-    once by more than e² below what it was, and below that of other classes. A class that is mapped to zero is none.
+    once, and far more than it ever varied, below what it was and below that of all other classes. A class that is
+    mapped to zero is none.
 
     Args:
         level: probability of an alarm in a whole run in which samples come independently with half their share or more.
@@ -47,7 +48,7 @@ class ClassVanished(Rule[Attendance]):
     >>> for second in [20.0] * 6 + [0.0] * 3:
     ...     state, alert = rule(replace(record, class_samples=(20.0, second)), state)
     >>> alert.cause
-    'No sample of class {classes} for 60 samples; 30 were expected.'
+    'No sample of class {classes} among the last 60; 30 were expected.'
     """
 
     level: float = 1e-3
@@ -63,8 +64,7 @@ class ClassVanished(Rule[Attendance]):
 
     def __call__(self, record: WindowRecord, state: Attendance | None) -> tuple[Attendance | None, Alert | None]:
         """Counts of this window, and the alert while a class stays away."""
-        counts = np.asarray(record.class_samples, dtype=np.float64)
-        if counts.sum() == 0:
+        if (counts := sampled(record)) is None:
             return state, None
         before = state if state and len(state.total) == len(counts) else Attendance.empty(len(counts))
         after = before.add(counts).varied(log_variation(record))
@@ -93,8 +93,8 @@ class ClassVanished(Rule[Attendance]):
         classes = tuple(np.flatnonzero(gone).tolist())
         worst = int(np.argmax(np.where(gone, expected, -1)))
         cause = (
-            f"No sample of {_noun(classes)} {PLACEHOLDER} for {counted.gap[worst]:.0f} samples;"
-            f" {expected[worst]:.0f} were expected."
+            f"No sample of {_noun(classes)} {PLACEHOLDER} among the last {counted.gap[worst]:,.0f};"
+            f" {expected[worst]:,.0f} were expected."
         )
         advice = "Check the sampler and the files of this class."
         return Alert(self.name, step, classes, cause, advice, 0.0, float(expected[worst]), self.level)
@@ -106,7 +106,7 @@ class ClassVanished(Rule[Attendance]):
         classes = tuple(np.flatnonzero(flat).tolist())
         before = np.nanmin(np.array(counted.variation)[:, classes])
         cause = (
-            f"The inputs of {_noun(classes)} {PLACEHOLDER} seem to be all the same for {_FLAT} windows: their features"
+            f"The inputs of {_noun(classes)} {PLACEHOLDER} have seemed all the same for {_FLAT} windows: their features"
             " hardly vary any more, while those of other classes do."
         )
         advice = "Check the files and the preprocessing of this class."

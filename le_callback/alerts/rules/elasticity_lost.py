@@ -79,7 +79,9 @@ class ElasticityLost(Rule[ElasticityState]):
             f"Local elasticity γ is below zero (upper bound {highest:.2g} per {record.time_unit}) and accuracy falls"
             f" with it, to {found[NEAREST_MEAN].rate:.1%}: the classes draw together."
         )
-        advice = "Check labels and the learning rate; a gap that shrinks for long ends in classes that cannot be told."
+        advice = (
+            "Check labels and the learning rate; a gap that shrinks for long ends in classes that cannot be told apart."
+        )
         classes = accuracy.fallen_classes()
         return after, Alert(self.name, record.step, classes, cause, advice, highest, 0.0, self.level)
 

@@ -171,9 +171,18 @@ class FeatureCollapse(Rule[CollapseState]):
 
     def _alert(self, step: int, worst: int, now: float, after: CollapseState, dead: float) -> Alert:
         value, high = math.exp(now), math.exp(max(after.traces[worst].past))
-        cause = f"The {_QUANTITIES[worst]} fell to {value:.2g} from {high:.2g} ({dead:.0%} of units dead)."
-        advice = "Look for dead ReLUs, a vanishing scale or too strong a weight decay; go back to a checkpoint before."
+        cause = (
+            f"The {_QUANTITIES[worst]} fell from {_short(high)} to {_short(value)} ({dead:.0%} of the units are dead)."
+        )
+        advice = (
+            "Look for dead ReLUs, a vanishing scale, too strong a weight decay or inputs that are all the same; go back"
+            " to an earlier checkpoint."
+        )
         return Alert(self.name, step, (), cause, advice, value, high / self._drops()[worst], self.level)
+
+
+def _short(value: float) -> str:
+    return "0" if value < 1e-20 else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _log_quantities(scatter: Scatter, spread: Spread) -> tuple[float, float, float]:

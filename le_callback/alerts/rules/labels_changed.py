@@ -18,6 +18,7 @@ _FADING = 0.7  # of samples from one window to the next
 _DIP = {NEAREST_MEAN: 0.75, HEAD: 0.85}  # share of the accuracies before to which both must fall
 _BACK = {NEAREST_MEAN: 0.88, HEAD: 0.92}  # and that both must reach again
 _LONGEST = 8  # windows of a dip
+_DENIED = (0.3, 0.05)  # of the usual margin that its low quantile must fall by, and below zero, if accuracies fall so
 _GREW = 0.3  # of the log scale of the features: a network that diverged, and no other labels
 _FALLEN = 0.3  # by which the accuracy of a class fell, to be named
 
@@ -98,7 +99,8 @@ class LabelsChanged(Rule[Course]):
         known = before.windows >= self.warm_up and usual[1] > 2 / len(both[1].tried)
         if before.dip:
             return self._in_dip(record.step, after, both, scale)
-        contradicted = after.margins.agreeing <= 1
+        deep = now[0] <= _DIP[NEAREST_MEAN] * usual[0] and now[1] < _BACK[HEAD] * usual[1]
+        contradicted = after.margins.agreeing <= 1 or (deep and before.margins.denied(record.head, *_DENIED))
         fell = now[1] < _BACK[HEAD] * usual[1] or now[0] < _BACK[NEAREST_MEAN] * usual[0]
         if known and contradicted and fell and scale < before.scale + _GREW:
             return _dipped(_level(before), both), None
@@ -125,13 +127,17 @@ class LabelsChanged(Rule[Course]):
         low = course.lows[0]
         cause = (
             f"Labels contradicted what was learnt: accuracy by nearest class mean fell from {course.rates[0]:.1%} to"
-            f" {low:.1%} at once, and after {course.dip} windows the network has learnt them anew."
+            f" {low:.1%} at once, and {_windows(course.dip)} later the network had learnt the new labels."
         )
         advice = (
-            "Check what builds the labels: another class order, or labels that belong to other data? Old data are now"
-            " classified wrongly."
+            "Check what builds the labels: are the classes in another order, do labels belong to other data? The"
+            " network now classifies the old data wrongly."
         )
         return Alert(self.name, step, classes, cause, advice, low, _DIP[NEAREST_MEAN] * course.rates[0], math.nan)
+
+
+def _windows(n: int) -> str:
+    return "one window" if n == 1 else f"{n} windows"
 
 
 def _with(course: Course, both: tuple[Counts, Counts], scale: float) -> Course:

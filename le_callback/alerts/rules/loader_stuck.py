@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from le_callback.alerts.alert import Alert
+from le_callback.alerts.attendance import sampled
 from le_callback.alerts.rule import Rule, require_share
 from le_callback.records import WindowRecord
 from le_callback.values import Array
@@ -90,8 +91,7 @@ class LoaderStuck(Rule[Composition]):
 
     def __call__(self, record: WindowRecord, state: Composition | None) -> tuple[Composition | None, Alert | None]:
         """Counts of this window, and the alert while they repeat."""
-        counts = np.asarray(record.class_samples, dtype=np.float64)
-        if counts.sum() == 0:
+        if (counts := sampled(record)) is None:
             return state, None
         after = (state or Composition()).add(counts)
         varied = after.windows - after.repeats
@@ -104,8 +104,8 @@ class LoaderStuck(Rule[Composition]):
             return after, None
         shown = ", ".join(f"{n:.0f}" for n in counts[:5]) + (", …" if len(counts) > 5 else "")
         cause = (
-            f"The class counts of the last {after.repeats + 1} windows are exactly the same ({shown}), and varied"
-            " before: the loader seems to give one batch again and again."
+            f"The class counts of the last {after.repeats + 1} windows are exactly the same ({shown}), though they"
+            " varied before: the loader seems to give one batch again and again."
         )
         advice = "Check the iterator and the random state of the sampler and its workers."
         return after, Alert(self.name, record.step, (), cause, advice, after.repeats, self.repeats, self.level)

@@ -73,8 +73,8 @@ class NonFinite(Rule[Skipped]):
         classes = _missing(usual, seen, count) if layer == "features" else ()
         whose = f", all of them of {'class' if len(classes) == 1 else 'classes'} {PLACEHOLDER}" if classes else ""
         finite = ", although their features are: it is the head" if layer == "logits" else ""
-        cause = f"{count} samples since step {record.window[0]} have {layer} that are not finite{finite}{whose}."
-        advice = "Stop, go back to a checkpoint before, lower the learning rate or clip gradients; check the inputs."
+        cause = f"{count} samples since step {record.window[0]:,} have {layer} that are not finite{finite}{whose}."
+        advice = "Go back to an earlier checkpoint; lower the learning rate or clip gradients, and check the inputs."
         if classes:
             advice = "Check the inputs of this class." if len(classes) == 1 else "Check the inputs of these classes."
         return after, Alert(self.name, record.step, classes, cause, advice, count, 0, math.nan)

@@ -139,11 +139,11 @@ class PairMerging(Rule[PairState]):
                 if row not in classes:
                     classes.append(row)
                 names.append(f"{{class {classes.index(row)}}}")
-            recent, best = float(now.D[first, second]), float(state.features.best[first, second])
-            told.append(f"{names[0]} and {names[1]} (discriminability {recent:.1f}, it was {best:.1f})")
+            recent, best = round(float(now.D[first, second]), 1) + 0.0, float(state.features.best[first, second])
+            told.append(f"{names[0]} and {names[1]} (discriminability {recent:.1f}, down from {best:.1f})")
         more = f" and {len(told) - _MOST_TOLD} more pairs" if len(told) > _MOST_TOLD else ""
-        cause = f"Classes draw together: {', '.join(told[:_MOST_TOLD])}{more}."
-        advice = "Look at samples and labels of these classes that came in since: mixed up or relabelled?"
+        cause = f"Classes are drawing together: {', '.join(told[:_MOST_TOLD])}{more}."
+        advice = "Look at samples and labels of these classes that came in since: are they mixed up or relabelled?"
         recent, best = (float(x[tuple(worst_first[0])]) for x in (now.D, state.features.best))
         floor = min(self.drop * best, self.overlap)
         whose = tuple(state.classes[row] for row in classes)

@@ -79,7 +79,7 @@ class ScaleChanged(Rule[Scales]):
     steady: float = 2.7
     warm_up: int = 6
     name: str = "ScaleChanged"
-    explained_by: tuple[str, ...] = ("NonFinite", "FeatureCollapse")
+    explained_by: tuple[str, ...] = ("NonFinite", "FeatureCollapse", "LabelsChanged")
     state_type = Scales
 
     def __post_init__(self) -> None:
@@ -129,7 +129,7 @@ class ScaleChanged(Rule[Scales]):
     def _jumped(self, step: int, scales: Scales) -> Alert | None:
         for layer, base in scales.high.items():
             now = math.exp(scales.logs[layer][-1])
-            cause = f"The scale of the {layer} jumped to {now:.3g} from {math.exp(base):.3g}."
+            cause = f"The scale of the {layer} jumped from {math.exp(base):,.3g} to {now:,.3g}."
             advice = "Check whether the inputs are scaled as before, then the learning rate."
             return Alert(self.name, step, (), cause, advice, now, self.jump * math.exp(base), math.nan)
         return None
@@ -142,7 +142,10 @@ class ScaleChanged(Rule[Scales]):
         if not endless or min(scales.margins[-5:]) < _CONFIDENT:
             return None
         now, was = math.exp(logs[-1]), math.exp(logs[0])
-        cause = f"The logits grow exponentially: their scale is {now:.3g}, {_KEPT - 1} windows ago it was {was:.3g}."
+        cause = (
+            f"The logits keep growing exponentially: their scale is {now:.3g}, up from {was:.3g} {_KEPT - 1} windows"
+            " ago."
+        )
         advice = "Check the learning rate and any factor on the logits."
         return Alert(self.name, step, (), cause, advice, now, was * self.steady, math.nan)
 
@@ -152,7 +155,7 @@ class ScaleChanged(Rule[Scales]):
             return None
         now, was = math.exp(scales.logs["features"][-1]), math.exp(scales.low[0])
         cause = (
-            f"The features shrank: their scale is {now:.3g}, it was {was:.3g}, and the mean margin fell from"
+            f"The features shrank: their scale fell from {was:.3g} to {now:.3g}, and the mean margin from"
             f" {scales.low[1]:.2g} to {scales.margins[-1]:.2g}."
         )
         advice = "Check weight decay and any factor on the features."

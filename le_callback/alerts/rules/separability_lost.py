@@ -6,11 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from le_callback.alerts.accuracy import NEAREST_MEAN, AccuracyState, Counts, counts
 from le_callback.alerts.alert import Alert
 from le_callback.alerts.rule import Rule, require_share
 from le_callback.records import WindowRecord
 from le_callback.verdict.chance import ABOVE, Tally, above_chance
+
+_ALIKE = 0.45  # of their length: features that vary by less are nearly the same
 
 
 @dataclass(frozen=True)
@@ -103,17 +107,23 @@ class SeparabilityLost(Rule[LossState]):
         accuracy, floor = before.accuracy.add(found, self.keep, self.warm_up, needed)
         after = LossState(accuracy, before.departure.add(found))
         if accuracy.log_sum >= needed and accuracy.falling:
-            return after, self._lost(record.step, accuracy, found[NEAREST_MEAN].rate, floor)
+            alike = _alike(record)
+            return after, self._lost(record.step, accuracy, found[NEAREST_MEAN].rate, floor, alike)
         if not after.departure.left and record.step >= self.leave_chance_by:
             return after, self._never_left(record.step, after.departure)
         return after, None
 
-    def _lost(self, step: int, state: AccuracyState, value: float, floor: float) -> Alert:
+    def _lost(self, step: int, state: AccuracyState, value: float, floor: float, alike: float) -> Alert:
         cause = (
-            f"Held-out nearest-class-mean accuracy fell to {value:.1%}; below {floor:.1%} it counts as lost"
-            " against its best."
+            f"Held-out accuracy by nearest class mean fell to {value:.1%}; measured against its best, it counts as lost"
+            f" below {floor:.1%}."
         )
-        advice = "Check labels and data that came in since, and the learning rate; go back to a checkpoint before."
+        advice = "Check labels and data that came in since, and the learning rate; go back to an earlier checkpoint."
+        if alike < _ALIKE:
+            cause = (
+                f"{cause} The features of all samples are nearly the same: they vary by {alike:.0%} of their length."
+            )
+            advice = f"Check whether the inputs still differ from each other, then {advice[6:]}"
         return Alert(self.name, step, state.fallen_classes(), cause, advice, value, floor, self.level)
 
     def _never_left(self, step: int, departure: Departure) -> Alert | None:
@@ -125,7 +135,14 @@ class SeparabilityLost(Rule[LossState]):
         value = float((total.hits[seen] / total.tried[seen]).mean())
         cause = (
             f"After {step:,} steps and {samples:,.0f} samples no class is told apart better than by a guess: mean"
-            f" accuracy over the classes {value:.2%}, a guess has {1 / K:.2%}."
+            f" accuracy over the classes {value:.2%}, a guess reaches {1 / K:.2%}."
         )
         advice = "Check that labels belong to their inputs, then the learning rate and the initialisation."
         return Alert(self.name, step, (), cause, advice, value, 1 / K, math.nan)
+
+
+def _alike(record: WindowRecord) -> float:
+    """How much the features vary, whatever their labels, over the length of their class means."""
+    found = record.scatter.get("features")
+    length = 0.0 if found is None else float(np.median(found.size))
+    return math.sqrt(found.total) / length if found is not None and length > 0 else math.inf
