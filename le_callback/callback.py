@@ -18,25 +18,20 @@ from typing_extensions import override
 
 from le_callback.capture.labels import LabelSource
 from le_callback.errors import require
-from le_callback.monitor import SeparationMonitor
 from le_callback.probe.data import ProbeData
-from le_callback.probe.epoch_pass import EpochReading, OutData, WholeData
+from le_callback.probe.epoch_pass import OutData, WholeData
 from le_callback.probe.probe import Forward
-from le_callback.records import WindowRecord
-from le_callback.report.notebook import InNotebook
 from le_callback.report.rich_table import show_table
 from le_callback.report.tags import Level
 from le_callback.trainer.alarm import Actions, OnAlert
 from le_callback.trainer.arguments import Arguments
-from le_callback.trainer.measurement import Measurement
-from le_callback.trainer.namespaces import AnyCallback
+from le_callback.trainer.readout import Readout
 from le_callback.trainer.schedule import log_steps
 from le_callback.trainer.session import Idle, Session
 from le_callback.trainer.timeline import TimeAxis
-from le_callback.trajectory import Trajectory
 
 
-class LECallback(InNotebook, AnyCallback):
+class LECallback(Readout):
     """Tracks class means, local elasticity and separability of a classifier while it trains.
 
     On every step the features that enter the classifier head and the logits that leave it are added to class moments on
@@ -73,8 +68,8 @@ class LECallback(InNotebook, AnyCallback):
             samples of each class that are taken from the training data. Logged as ``le/<model>_probe_<source>/…``,
             and ``le/measured_<source>/…``: what the step after each reading did to it. Off by default.
         probe_every_n_steps: optimizer steps between two readings of the probe. By default the window.
-        probe_forward: how to call the model on a batch of the probe, a callable of the module and the batch. By default
-            the module is called on the batch without its labels.
+        probe_forward: how to call the model on a batch of the probe, of ``exact`` and of ``out_of_distribution``: a
+            callable of the module and the batch. By default the module is called on the batch without its labels.
         matrix_classes: classes, by name or index, of the LE matrix E that a probe measures, drawn as ``le/matrix``. By
             default all classes, if these are at most 64, else none.
         exact: labelled samples that are passed through the model at the end of epochs, all of them, as the probe is:
@@ -117,8 +112,6 @@ class LECallback(InNotebook, AnyCallback):
     >>> trainer = Trainer(callbacks=[LECallback()], logger=False, enable_progress_bar=False, enable_checkpointing=False)
     """
 
-    arguments: Arguments
-    _session: Idle
     steps_aside = False  # whether it leaves the Trainer to other instances
 
     def __init__(  # noqa: PLR0913 -- each is a setting that a command line names
@@ -193,31 +186,6 @@ class LECallback(InNotebook, AnyCallback):
     @override
     def state_key(self) -> str:
         return self._state_key  # made once: Lightning asks for it at every hook
-
-    @property
-    def monitor(self) -> SeparationMonitor | None:
-        """The engine with the open window; None before the first training batch."""
-        measured = self._session.measurement
-        return measured.monitor if isinstance(measured, Measurement) else None
-
-    @property
-    def last_record(self) -> WindowRecord | None:
-        """What the last window said; None before the first."""
-        return self._session.measurement.last_record
-
-    @property
-    def last_epoch(self) -> EpochReading | None:
-        """What ``exact`` and ``out_of_distribution`` said at the end of the last epoch in which they were read."""
-        return self._session.last_epoch
-
-    @property
-    def trajectory(self) -> Trajectory | None:
-        """The class means of all windows; None before the first training batch."""
-        return self._session.trajectory()
-
-    def summary_table(self) -> str:
-        """The table of the last window; empty before the first."""
-        return self._session.table()
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

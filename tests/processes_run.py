@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.utils.data import DataLoader, TensorDataset
-from trainings import Classifier, blobs, trainer
+from trainings import Classifier, blobs, run_body_and_head, trainer
 
 from le_callback import LECallback
 from le_callback.alerts import Alert
@@ -54,12 +54,17 @@ class Records(Callback):
     """Metrics after every window, as other callbacks can monitor them."""
 
     def __init__(self, callback, folder=None):
-        self.callback, self.folder, self.rows = callback, folder, {}
+        self.callback, self.folder, self.rows, self.said = callback, folder, {}, {}
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         record = self.callback.last_record
         if record is not None and record.step == trainer.global_step:
             self.rows[record.step] = {k: float(v) for k, v in trainer.callback_metrics.items()}
+            self.said[record.step] = [
+                record.regime.name,
+                record.regime.reason,
+                *(r for r, on in record.alerts.items() if on),
+            ]
 
     def on_fit_end(self, trainer, pl_module):
         if self.folder is not None:  # of a spawned process the parent keeps nothing
@@ -70,7 +75,17 @@ class Records(Callback):
         if self.callback.last_record and self.callback.last_record.step_response:
             tracker = self.callback.monitor.probe.step_response["features"]
             found["compositions"] = [composition for composition, _ in tracker._steps]
+        if self.callback.last_epoch is not None:
+            found["epoch"] = self.callback.last_epoch.values
+            found["parameters"] = whole_parameters(model)
+        if case == "rules":
+            found |= {"said": self.said, "state": self.callback.state_dict()}
         torch.save(found, Path(folder) / f"{case}_{trainer.global_rank}.pt")
+
+
+def whole_parameters(model):
+    """Of a model whose parameters may be split."""
+    return {k: (v.full_tensor() if hasattr(v, "full_tensor") else v).detach() for k, v in model.state_dict().items()}
 
 
 def data(uneven):
@@ -79,6 +94,16 @@ def data(uneven):
     order = y.argsort(stable=True) if uneven else torch.arange(192)
     mine = order.view(2, 96)[int(os.environ.get("LOCAL_RANK", "0"))]
     return DataLoader(TensorDataset(x[mine], y[mine]), batch_size=8)
+
+
+class BreaksOnOne(Classifier):
+    """From step 60 on the second process has wrong labels."""
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return super().training_step(
+            (x, (y + 1) % 3 if self.global_rank == 1 and self.global_step >= 60 else y), batch_idx
+        )
 
 
 def on_first_only(record):
@@ -106,20 +131,30 @@ def run(folder, case):
     settings = {"devices": 2, "strategy": "ddp", "precision": "64-true", "use_distributed_sampler": False}
     if case == "spawn":
         settings["strategy"] = "ddp_spawn"
-    if case == "fsdp":
+    if "fsdp" in case:
         strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
         settings |= {"strategy": strategy, "precision": "32-true"}
     if case in ("save_one", "resume_one"):
         settings |= {"devices": 1, "strategy": "auto"}
-    model = {"silent": SilentOnOne, "differ": DifferOnOne, "fsdp": sharded}.get(case, Classifier)()
+    models = {
+        "silent": SilentOnOne,
+        "differ": DifferOnOne,
+        "fsdp": sharded,
+        "exact_fsdp": sharded,
+        "rules": BreaksOnOne,
+    }
+    model = models.get(case, Classifier)()
     extra = {"probe": blobs(30), "probe_every_n_steps": 2} if case == "probe" else {}
     head = "head" if case == "silent" else None  # where nothing is named, the other process finds another layer
+    if "exact" in case:
+        extra = {"exact": blobs(50, seed=3), "out_of_distribution": blobs(20, seed=9)[0]}
+        extra["probe_forward"] = run_body_and_head  # as the step does it: parameters are gathered layer by layer
     if case == "alert":
         extra |= {"alerts": [on_first_only], "on_alert": "stop"}
     callback = LECallback(head, every_n_steps=6, smoothing=4, summary=False, **extra)
     records = Records(callback, folder if case == "spawn" else None)
     callbacks = [*([Ends()] if case == "stop" else []), callback, records]
-    runner = trainer(callbacks=callbacks, max_epochs=1 if "save" in case else 2, **settings)
+    runner = trainer(callbacks=callbacks, max_epochs={"save": 1, "save_one": 1, "rules": 9}.get(case, 2), **settings)
     runner.fit(model, data(uneven=case == "uneven"), ckpt_path=checkpoint if "resume" in case else None)
     if "save" in case:
         runner.save_checkpoint(checkpoint)

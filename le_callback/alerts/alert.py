@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from le_callback.verdict.words import joined as joined
-from le_callback.verdict.words import shortened
+from le_callback.verdict.words import joined, shortened
 
 PLACEHOLDER = "{classes}"
 

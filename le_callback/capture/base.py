@@ -104,6 +104,9 @@ class Capture(ABC):
         """What was captured of the layers of compiled code that may be the head, by name."""
         return {}
 
+    def restrict(self, names: set[str] | None) -> None:  # noqa: B027
+        """Look for the head among these layers; None where nothing speaks against any."""
+
     def labels(self) -> Tensor | None:
         """The labels that the loss of this step was given; None where the batch tells them."""
         return None

@@ -94,6 +94,7 @@ class HeadCapture(Capture):
         self._order: list[str] = []
         self._handles: dict[str, RemovableHandle] = {}
         self._start: int | None = None
+        self._reached: set[str] | None = None
         self._resized = False
         self.lasting = is_compiled(module)
         if head is None:
@@ -169,6 +170,10 @@ class HeadCapture(Capture):
         """What was captured of the layers of compiled code that may be the head, in the order of their calls."""
         self.note_order()
         return {n: self._slot.captured[n] for n in self._order if n in self._slot.captured} if self.lasting else {}
+
+    def restrict(self, names: set[str] | None) -> None:
+        """Look for the head among these layers, through which the gradient of the loss flows."""
+        self._reached = names
 
     def hold(self, captured: Captured | None) -> None:
         """Take what a named head saw in a step of which the losses did not decide."""
@@ -275,7 +280,13 @@ class HeadCapture(Capture):
                 f" {describe(labels)},{expected}. Layers called: {_listing(widths)}. Name the head with `head=`,"
                 " the number of classes with `num_classes=` or the labels with `label=`."
             )
-        self._keep_only(fitting[-1])
+        flowing = fitting if self._reached is None else [n for n in fitting if n in self._reached]
+        if not flowing:
+            raise ValueError(
+                f"Found no classifier head: no gradient of the loss reaches the layers that fit the labels,"
+                f" {_listing(fitting)}. Name the head with `head=`, or the labels with `label=`."
+            )
+        self._keep_only(flowing[-1])
 
     def _keep_only(self, name: str) -> None:
         self.name = name

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from le_callback.capture import graph
+from le_callback.capture import gradients, graph
 from le_callback.capture.base import Capture
 from le_callback.capture.batches import BatchPath
 from le_callback.capture.detect import Decision, Detection
@@ -188,7 +188,12 @@ class Capturing(NoCapturing):
         candidates = self.capture.candidates() if self._arguments.head is None else {}
         if visible is None or not candidates:
             return None
-        decision = graph.decide(visible, candidates, batch, self._arguments.num_classes)
+        classes, ignored = self._arguments.num_classes, self.ignore_index
+        decision = graph.decide(visible, candidates, batch, classes)
+        if decision is None:
+            layers = {name: self._module.get_submodule(name) for name in candidates}
+            decision = gradients.decide(layers, candidates, batch, classes, ignored)
+            self.capture.restrict(gradients.reached(layers, self._module))
         self._hidden = "the loss is hidden in compiled code" if visible.hidden else "no loss tells it"
         return decision if decision is None else replace(decision, named=self._arguments.label is not None)
 

@@ -8,6 +8,8 @@ from le_callback.capture.base import Capture, watching
 from le_callback.monitor import SeparationMonitor
 from le_callback.notices import Notices
 from le_callback.probe.epoch_pass import EpochPass, EpochReading
+from le_callback.trainer.arguments import Arguments
+from le_callback.trainer.capturing import Capturing
 from le_callback.trainer.own_cost import Clock
 from le_callback.trainer.probing import passing_in
 
@@ -54,3 +56,12 @@ class EpochPassing(NoEpochPassing):
             passing, loader, step = passing_in(trainer), trainer.train_dataloader, trainer.global_step
             return self._data.read(module, self._capture, loader, passing, step, monitor.known_means())
         return None
+
+
+def epoch_passing(arguments: Arguments, capturing: Capturing, notices: Notices, clock: Clock) -> NoEpochPassing:
+    """What the arguments ask for."""
+    a = arguments
+    if a.exact is None and a.out_of_distribution is None:
+        return NoEpochPassing()
+    data = EpochPass(a.exact, a.out_of_distribution, capturing.labels, a.probe_forward, a.ignore_index)
+    return EpochPassing(data, a.exact_every_n_epochs, capturing.capture, notices, clock)

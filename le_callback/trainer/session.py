@@ -18,14 +18,15 @@ from le_callback.capture.labels import align
 from le_callback.moments.following import limits
 from le_callback.monitor import SeparationMonitor
 from le_callback.notices import Notices
-from le_callback.probe.epoch_pass import EpochPass, EpochReading
+from le_callback.probe.epoch_pass import EpochReading
 from le_callback.probe.probe import Probe
+from le_callback.report.highlights import highlights
 from le_callback.report.publisher import Publisher
 from le_callback.report.table import Block, laid_out, summary_blocks
 from le_callback.trainer.alarm import Alarm
 from le_callback.trainer.arguments import Arguments
 from le_callback.trainer.capturing import Capturing, NoCapturing
-from le_callback.trainer.epoch_passing import EpochPassing, NoEpochPassing
+from le_callback.trainer.epoch_passing import epoch_passing
 from le_callback.trainer.measurement import Measurement, Unsettled
 from le_callback.trainer.own_cost import Clock
 from le_callback.trainer.paging import NoPaging, Paging
@@ -62,6 +63,10 @@ class Idle:
     def trajectory(self) -> Trajectory | None:
         """The class means of all windows; None before the first training batch."""
         return None
+
+    def highlights(self) -> list[tuple[str, str]]:
+        """What the last window says first; empty before the first."""
+        return []
 
     def blocks(self) -> list[Block]:
         """The table of the last window; empty before the first."""
@@ -141,7 +146,7 @@ class Session(Idle):
             probe = Probe(arguments.probe, self._capturing.labels, arguments.probe_forward, arguments.ignore_index)
             every = arguments.probe_every_n_steps or self._every
             self._probing = Probing(probe, every, self._capturing.capture, self._processes, self.notices, self._clock)
-        self._epochs = self._epoch_passing()
+        self._epochs = epoch_passing(arguments, self._capturing, self.notices, self._clock)
         self._paging = NoPaging()
         self._continuity = Continuity(self._alarm, self._probing, self._timeline, self._processes, self.notices)
 
@@ -164,6 +169,14 @@ class Session(Idle):
     def trajectory(self) -> Trajectory | None:
         measured = self.measurement
         return None if isinstance(measured, Unsettled) else measured.trajectory(self._timeline.unit)
+
+    @override
+    def highlights(self) -> list[tuple[str, str]]:
+        measured = self.measurement
+        if isinstance(measured, Unsettled) or (record := measured.last_record) is None:
+            return []
+        standing = ", ".join(rule for rule, stands in record.alerts.items() if stands) or "none"
+        return [*highlights(record, measured.class_names), ("Alerts", standing), ("Step", f"{record.step:,}")]
 
     @override
     def blocks(self) -> list[Block]:
@@ -255,13 +268,6 @@ class Session(Idle):
     def withdraw(self, trainer: Trainer) -> None:
         self.release()
         self._publisher.withdraw(trainer)
-
-    def _epoch_passing(self) -> NoEpochPassing:
-        a, capturing = self._arguments, self._capturing
-        if a.exact is None and a.out_of_distribution is None:
-            return NoEpochPassing()
-        data = EpochPass(a.exact, a.out_of_distribution, capturing.labels, a.probe_forward, a.ignore_index)
-        return EpochPassing(data, a.exact_every_n_epochs, capturing.capture, self.notices, self._clock)
 
     def _add(self, monitor: SeparationMonitor, batch: Any) -> None:
         """Add what the head saw of a batch; what cannot be used is counted and told once."""

@@ -94,12 +94,12 @@ class PairSeries:
 
     def lowest_tenth(self) -> Array:
         """The mean of the lowest tenth of the pairs of each window; NaN where none is known."""
-        found = np.full(len(self.pairs), NAN)
-        for i, y in enumerate(self._all):
-            known = len(y) - int(np.isnan(y).sum())
-            if known:
-                most = math.ceil(WORST * known)
-                found[i] = np.partition(y, most - 1)[:most].mean()  # NaN counts as the largest
+        y = self._all
+        known = y.shape[1] - np.isnan(y).sum(1)
+        found = np.full(len(y), NAN)
+        for number in set(known.tolist()) - {0}:
+            rows, most = known == number, math.ceil(WORST * number)
+            found[rows] = np.partition(y[rows], most - 1)[:, :most].mean(1)  # NaN counts as the largest
         return found
 
     @property

@@ -85,12 +85,12 @@ def slope(times: Array, values: Array, confidence: float = 0.95) -> Estimate:
     (0.99, True)
     """
     n = len(times)
-    centred = times - times.mean() if n else times
+    centred = times - times.sum() / n if n else times
     square = float(centred @ centred)
     if n < LEAST or square <= 0:
         return Estimate.unknown()
     value = float(centred @ values) / square
-    residual = values - values.mean() - value * centred
+    residual = values - values.sum() / n - value * centred
     score = centred * residual
     variance = max(newey_west(score, lags(n)), float(score @ score)) * n / (n - 2) / square**2
     half = critical_value(n, confidence) * math.sqrt(variance)

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from alerts.streams import Stream
+from alerts.streams import K, Stream
 from windows import without_measure
 
+from le_callback.alerts import AlertBook
 from le_callback.alerts.accuracy import AccuracyState, AccuracyTrack, Counts, counts, fall_evidence
 from le_callback.alerts.evidence import rate_evidence, start_weight
 from le_callback.alerts.rules.elasticity_lost import ElasticityLost, ElasticityState
@@ -150,3 +151,19 @@ def test_gamma_must_be_negative_for_three_windows(high, before, after, told):
 def test_settings_are_shares(rule, argument, value):
     with pytest.raises(ValueError, match=f"Expected argument `{argument}` to be between 0 and 1, but got {value}"):
         rule(**{argument: value})
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_a_loss_with_features_that_are_nearly_the_same_says_so(still):
+    """As from inputs that are all one image: of which the features hardly vary about their mean."""
+    stream, book, told = Stream(), AlertBook([SeparabilityLost()]), []
+    for i in range(14):
+        record = stream.window(**({"corrupt": 0.8} if i >= 8 else {}))
+        if still and i >= 8:
+            scatter = record.scatter["features"]
+            alike = replace(scatter, total=0.04, size=np.full(K, 2.0))  # root mean square 0.2, a tenth of the length
+            record = replace(record, measures={**record.measures, "scatter": {"features": alike}})
+        told += book.add(record)
+    assert [a.rule for a in told] == ["SeparabilityLost"]
+    assert ("nearly the same: they vary by 10% of their length" in told[0].cause) == still
+    assert told[0].advice.startswith("Check whether the inputs still differ" if still else "Check labels")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from alerts.streams import K, Stream
+from oracles import same_state
 
 from le_callback.alerts import AlertBook
 from le_callback.values import Estimate
@@ -72,17 +73,6 @@ class Told:
         return told
 
 
-def same(a, b):
-    """Whether two states are equal, number by number."""
-    if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a.nan_to_num(nan=-7.5), b.nan_to_num(nan=-7.5))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b or (a != a and b != b)
-
-
 def test_ten_thousand_windows_cost_no_more_than_a_thousand_and_are_resumed_exactly(drawn):
     """Saved amid a fault at window 9,308, where alerts stand, and at 5,000 for the next 400 windows."""
     whole, resumed, sizes, alerts = Told(), {}, {}, []
@@ -99,9 +89,9 @@ def test_ten_thousand_windows_cost_no_more_than_a_thousand_and_are_resumed_exact
             resumed[i] = Told.resumed(whole.saved())
     assert whole.book.failures == {}
     assert sizes[WINDOWS] <= 1.02 * sizes[1000]
-    assert same(whole.book.state_dict(), resumed[9308].book.state_dict())
-    assert same(whole.judge.state_dict(), resumed[9308].judge.state_dict())
-    assert not same(whole.judge.state_dict(), resumed[5000].judge.state_dict())
+    assert same_state(whole.book.state_dict(), resumed[9308].book.state_dict())
+    assert same_state(whole.judge.state_dict(), resumed[9308].judge.state_dict())
+    assert not same_state(whole.judge.state_dict(), resumed[5000].judge.state_dict())
     assert {rule for rule, *_ in alerts} >= {
         "SeparabilityLost", "PairMerging", "FeatureCollapse", "ClassVanished", "NonFinite", "ScaleChanged",
     }  # fmt: skip

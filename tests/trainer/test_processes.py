@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from collapse_oracles import collapse
+from oracles import same_state
+from trainings import Classifier, blobs
 
 from le_callback import MonitorSettings, SeparationMonitor
 from le_callback.report.tags import scalars
@@ -96,6 +99,17 @@ def test_an_alert_is_that_of_the_first_process_on_all(tmp_path):
     assert messages.count("OnFirstOnly at step 12") == 1
 
 
+def test_verdict_alerts_and_what_they_remember_are_those_of_all_processes(tmp_path):
+    """The labels of one process are wrong from step 60 on; both must say the same, in every window."""
+    (first, second), messages = run(tmp_path, "rules")
+    assert first["said"] == second["said"]
+    assert len(first["said"]) == 18
+    assert same_state(first["state"]["alerts"], second["state"]["alerts"])
+    assert same_state(first["state"]["monitor"]["verdict"], second["state"]["monitor"]["verdict"])
+    assert any("SeparabilityLost" in said for said in first["said"].values())
+    assert messages.count("SeparabilityLost at step") == 1
+
+
 def test_the_probe_counts_the_batches_of_all_processes(tmp_path):
     runs, _ = run(tmp_path, "probe")
     for result in runs:
@@ -103,6 +117,23 @@ def test_the_probe_counts_the_batches_of_all_processes(tmp_path):
         labels = torch.cat([r["seen"][8][2] for r in runs])
         expected = torch.bincount(labels, minlength=3) / 16
         assert result["compositions"][1] == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize("case", ["exact", "exact_fsdp"])
+def test_whole_data_at_the_end_of_epochs(case, tmp_path):
+    """Both processes say the same of them, and that is what the definitions say of the model at the end."""
+    runs, _ = run(tmp_path, case)
+    model = Classifier()
+    model.load_state_dict(runs[0]["parameters"])
+    model.eval()
+    (x, y), other = blobs(50, seed=3), blobs(20, seed=9)[0]
+    with torch.no_grad():
+        features, out = model.body(x), model.body(other)
+        said = model.head(features).argmax(1).tolist()
+    expected = collapse(features, y, model.head.weight.detach(), said, out)
+    for result in runs:
+        assert result["epoch"].keys() == expected.keys()
+        assert {k: result["epoch"][k] for k in expected} == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("first", "then"), [("save", "resume_one"), ("save_one", "resume")])

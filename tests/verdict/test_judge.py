@@ -112,6 +112,14 @@ def test_a_sudden_loss_is_told_and_then_what_came_of_it():
     assert "it was 100% at step" in found[-1].reason
 
 
+def test_a_fall_that_is_made_good_is_no_loss_any_more():
+    """Held-out means are bad for one window more than the labels; two good ones later it is told."""
+    windows = [{"gap": 3.0}] * 10 + [{"gap": 3.0, "corrupt": 0.8}] * 2 + [{"gap": 3.0}] * 3
+    found = verdicts(windows)
+    assert names(found[11:]) == ["losing", "losing", "losing", "separating"]
+    assert "rose at once" in found[-1].reason
+
+
 def test_one_odd_window_changes_nothing():
     found = verdicts([{"gap": 3.0}] * 10 + [{"gap": 0.4}] + [{"gap": 3.0}] * 5)
     assert set(names(found[6:])) == {"separated"}
