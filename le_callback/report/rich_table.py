@@ -27,18 +27,20 @@ def show_table(blocks: Sequence[Block], pretty: bool) -> None:
 
 
 def _drawn_by_rich(blocks: Sequence[Block]) -> bool:
-    """Whether Rich drew it; false where it is not installed or fails. Text is no markup: names may hold brackets."""
+    """Whether Rich drew it; false where it is not installed or fails, and for a file, whose lines stay as they are."""
     try:
         from rich import box
         from rich.console import Console, Group
         from rich.table import Column, Table
         from rich.text import Text
 
-        encoding = terminal_encoding()
+        console, encoding = Console(), terminal_encoding()
+        if not (console.is_terminal or console.is_jupyter):
+            return False
         parts: list[Text | Table] = []
         for block in blocks:
             if isinstance(block, str):
-                title, colon, rest = spelled(block, encoding).partition(": ")
+                title, colon, rest = spelled(block, encoding).partition(": ")  # no markup: names may hold brackets
                 parts.append(Text.assemble((title + colon, "bold"), rest))
                 continue
             head, *body = [[Text(spelled(cell, encoding)) for cell in row] for row in block]
@@ -46,7 +48,7 @@ def _drawn_by_rich(blocks: Sequence[Block]) -> bool:
             for row in body:
                 table.add_row(*row)
             parts.append(table)
-        Console().print(Group("", *parts, ""))
+        console.print(Group("", *parts, ""))
     except Exception:
         return False
     return True

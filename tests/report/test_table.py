@@ -25,6 +25,10 @@ def summary_table(*args, encoding=None, **kwargs):
     return laid_out(summary_blocks(*args, **kwargs), encoding)
 
 
+def uncoloured(text):
+    return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text)
+
+
 def cells(table, title):
     (row,) = [line for line in table.splitlines() if line.startswith(title)]
     return row.removeprefix(title).split()
@@ -212,16 +216,25 @@ def test_share_of_a_short_run_with_figures(tmp_path, epochs):
 def test_rich_draws_the_same_words(capsys, monkeypatch, name):
     pytest.importorskip("rich", reason="rich is not installed")
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
     blocks = summary_blocks(distinct_record(), ["ant", name, "cow"])
     show_table(blocks, pretty=True)
-    drawn = capsys.readouterr().out
+    drawn = uncoloured(capsys.readouterr().out)
     assert "──" in drawn
     assert f"Worst pair: {name} / cow" in drawn
     plain = laid_out(blocks).replace("\n", " ").split()
     assert [word for word in drawn.split() if set(word) != {"─"}] == plain
 
 
+def test_into_a_file_the_table_is_text(capsys, monkeypatch):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    blocks = summary_blocks(distinct_record(), NAMES)
+    show_table(blocks, pretty=True)
+    assert capsys.readouterr().out == f"\n{laid_out(blocks)}\n\n"
+
+
 def test_where_rich_fails_the_table_is_text(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setitem(sys.modules, "rich.console", None)
     blocks = summary_blocks(distinct_record(), NAMES)
     show_table(blocks, pretty=True)
@@ -232,9 +245,10 @@ def test_where_rich_fails_the_table_is_text(capsys, monkeypatch):
 def test_rich_draws_it_where_it_draws_lightnings_tables(capsys, monkeypatch, rich):
     pytest.importorskip("rich", reason="rich is not installed")
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("FORCE_COLOR", "1")
     callbacks = [RichModelSummary()] if rich else []
     trainer(LECallback(), callbacks=callbacks, enable_model_summary=rich).fit(Classifier(), loader())
-    printed = capsys.readouterr().out.partition("Local elasticity")[2]
+    printed = uncoloured(capsys.readouterr().out).partition("Local elasticity")[2]
     assert "Verdict: " in printed
     assert ("──" in printed) is rich
 
