@@ -1,6 +1,6 @@
 """What very many classes cost: peak memory and time of a training, and its checkpoint; writes results/memory.md.
 
-    python benchmarks/memory.py [--quick] [--only NUMBER ...]
+    python benchmarks/memory.py [--quick] [--turns N] [--only NUMBER ...]
 
 Each training runs in processes of its own, in turns with and without the callback; medians are given. ``--only`` runs
 some of the trainings, counted from 1, and replaces their lines in the results. Memory is the
@@ -188,6 +188,7 @@ def row(case: Case, turns: int) -> str:
         f"{using['time']:.1f}",
         f"{using['time'] / without['time']:.2f}",
         f"{using['checkpoint']:.1f}",
+        turns,
     ]
     return f"{start_of(case)} {' | '.join(map(str, cells))} |"
 
@@ -220,6 +221,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one turn each, nothing written")
+    parser.add_argument("--turns", type=int, default=3, help="of each training")
     parser.add_argument("--only", type=int, nargs="+", help="numbers of trainings, from 1")
     parser.add_argument("--case", help="for its own processes")
     parser.add_argument("--followed", action="store_true", help="for its own processes")
@@ -229,7 +231,7 @@ def main() -> None:
         return
     chosen, rows = set(arguments.only or range(1, len(CASES) + 1)), []
     for number, case in enumerate(CASES, 1):
-        line = row(case, 1 if arguments.quick else 3) if number in chosen else kept(case)
+        line = row(case, 1 if arguments.quick else arguments.turns) if number in chosen else kept(case)
         print(line, flush=True)
         rows += [line] if line else []
     about = f"{family()}, {torch.get_num_threads()} thread(s); torch {torch.__version__}, lightning"
@@ -246,8 +248,8 @@ def main() -> None:
         "Aims: at K = 33,278 memory at most 1.3 times and time at most 1.5 times those without; in the first batch",
         "memory at most 1.02 times; a checkpoint of at most 30 MiB at K = 5,000.",
         "",
-        "| training | K, p, B | windows | memory | with | ratio | time | with | ratio | checkpoint |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| training | K, p, B | windows | memory | with | ratio | time | with | ratio | checkpoint | turns |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         *rows,
         "",
     ]
