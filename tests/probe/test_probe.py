@@ -372,9 +372,7 @@ def test_a_guess_that_the_loss_contradicts_is_refused_with_the_argument_that_set
             features = self.body(x)
             return self.head(features), self.other(features)
 
-    with pytest.raises(
-        ValueError, match=r"taken for `other` when the probe.*that of `head`.*`head="
-    ):
+    with pytest.raises(ValueError, match=r"taken for `other` when the probe.*that of `head`.*`head="):
         trainer(LECallback(summary=False, probe=4)).fit(TwoHeads(), loader())
     callback = LECallback(summary=False, probe=4, head="head")
     trainer(callback).fit(TwoHeads(), loader())
