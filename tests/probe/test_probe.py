@@ -358,3 +358,22 @@ def test_a_probe_of_just_as_many_samples_as_may_be_is_not_cut(monkeypatch, recwa
     batches = gather_probe(TensorDataset(torch.zeros(6, 2), torch.zeros(6)), LabelReader())
     assert [len(labels) for _, labels in batches] == [6]
     assert not recwarn
+
+
+def test_a_guess_that_the_loss_contradicts_is_refused_with_the_argument_that_settles_it():
+    """The probe is passed through the model before a loss is seen, and the last layer that fits is none of its."""
+
+    class TwoHeads(Classifier):
+        def __init__(self):
+            super().__init__()
+            self.other = torch.nn.Linear(8, CLASSES)
+
+        def forward(self, x):
+            features = self.body(x)
+            return self.head(features), self.other(features)
+
+    with pytest.raises(ValueError, match=r"taken for `other` when the probe.*that of `head`.*`head="):
+        trainer(LECallback(summary=False, probe=4)).fit(TwoHeads(), loader())
+    callback = LECallback(summary=False, probe=4, head="head")
+    trainer(callback).fit(TwoHeads(), loader())
+    assert math.isfinite(callback.last_record.coefficients["I_probe_logits"].G.value)
