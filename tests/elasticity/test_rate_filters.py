@@ -48,7 +48,6 @@ def test_one_filter_is_gaussian_conditioning(monkeypatch, tau):
     rho, q, kappa, s = 0.7, 0.01, 0.8, 0.3
     one_model(monkeypatch, rho, q, kappa, tau, 0.0, s)
     monkeypatch.setattr(rate_filters, "_TRUST", 1e9)  # no widening
-    monkeypatch.setattr(rate_filters, "_LEAST", 1.0)  # nor narrowing
     filters = RateFilters(1, hazard=1e-12)
     noises = rng.uniform(0.001, 0.003, 12)
     levels = np.concatenate([[0.0], np.cumsum(0.1 + 0.05 * rng.standard_normal(11))])
@@ -152,38 +151,6 @@ def test_the_rest_of_a_mixture_keeps_its_moments():
     assert few.mean() == pytest.approx(mean)
     second = (few.weights * (few.deviations**2 + few.means**2)).sum(1)
     assert second == pytest.approx((weights * (variances + means**2)).sum(1))
-
-
-def followed(levels, noise=1e-4):
-    """A bank of one, and its interval (low, high) after each level."""
-    filters, ends = RateFilters(1, 0.05), []
-    for i, level in enumerate(levels):
-        start = noise if i == 0 else None
-        known = filters.update({0: PathReading(i + 1.0, 1.0, level, noise, start=start)})
-        ends.append(known.quantiles(0.025, 0.975)[:, 0])
-    return filters, np.array(ends)
-
-
-def test_intervals_narrow_where_nothing_ever_changed(monkeypatch):
-    """A rate without a change in 80 windows: what is learnt of changes and of wide intervals narrows them."""
-    rng = np.random.default_rng(9)
-    levels = 0.05 * np.arange(1, 81) + 0.01 * rng.standard_normal(80)
-    filters, learnt = followed(levels)
-    assert filters._changes[0] < 0.75  # of 4 that the hazard at the start expects
-    monkeypatch.setattr(rate_filters, "_BEFORE", 1e12)
-    monkeypatch.setattr(rate_filters, "_LEAST", 1.0)
-    _, fixed = followed(levels)
-    widths = [(x[60:, 1] - x[60:, 0]).mean() for x in (learnt, fixed)]
-    assert widths[0] < 0.9 * widths[1]
-    assert ((learnt[20:, 0] < 0.05) & (learnt[20:, 1] > 0.05)).mean() > 0.9
-
-
-def test_changes_are_counted():
-    """Six jumps between growth of 0.2 and of −0.2 a window, read with little noise."""
-    rates = np.repeat([0.2, -0.2] * 4, 10)[:70]
-    filters, ends = followed(np.cumsum(rates), noise=1e-6)
-    assert 5.5 < filters._changes[0] < 8
-    assert ends[69, 0] < rates[69] < ends[69, 1]
 
 
 @pytest.mark.parametrize("weights", [(0.757, 0.243), (0.3, 0.7)])
