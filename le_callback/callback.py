@@ -73,7 +73,7 @@ class LECallback(Readout):
         matrix_classes: classes, by name or index, of the LE matrix E that a probe measures, drawn as ``le/matrix``. By
             default all classes, if these are at most 64, else none.
         exact: labelled samples that are passed through the model at the end of epochs, all of them, as the probe is:
-            ``"train"`` for the training data, read by index, or a loader that ends, a dataset or a pair of tensors.
+            ``"train"`` for the training data, read by index, or a loader, a dataset or a pair of tensors.
             Their neural collapse is logged as ``collapse/epoch/<measure>`` and, as ``…_difference``, how far the last
             window was from it. Every process reads all of them. Off by default.
         out_of_distribution: samples of none of the classes, a loader, a dataset or a tensor, that are passed through

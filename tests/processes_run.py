@@ -12,6 +12,7 @@ from trainings import Classifier, blobs, run_body_and_head, trainer
 
 from le_callback import LECallback
 from le_callback.alerts import Alert
+from le_callback.entry_point import AddedCallback
 
 
 class SilentOnOne(Classifier):
@@ -40,6 +41,14 @@ class DifferOnOne(Classifier):
         used, unused = reversed(heads) if self.global_rank == 1 else heads
         self.seen.append(None)
         return torch.nn.functional.cross_entropy(used(features), batch[1]) + 0 * unused(features).sum()
+
+
+class Regression(Classifier):
+    """No classification."""
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(None)
+        return torch.nn.functional.mse_loss(self.head(self.body(batch[0])).mean(1), batch[0][:, 0])
 
 
 class Ends(Callback):
@@ -142,6 +151,8 @@ def run(folder, case):
         "fsdp": sharded,
         "exact_fsdp": sharded,
         "rules": BreaksOnOne,
+        "regression": Regression,
+        "added_regression": Regression,
     }
     model = models.get(case, Classifier)()
     extra = {"probe": blobs(30), "probe_every_n_steps": 2} if case == "probe" else {}
@@ -152,6 +163,8 @@ def run(folder, case):
     if case == "alert":
         extra |= {"alerts": [on_first_only], "on_alert": "stop"}
     callback = LECallback(head, every_n_steps=6, smoothing=4, summary=False, **extra)
+    if case == "added_regression":
+        callback = AddedCallback()
     records = Records(callback, folder if case == "spawn" else None)
     callbacks = [*([Ends()] if case == "stop" else []), callback, records]
     runner = trainer(callbacks=callbacks, max_epochs={"save": 1, "save_one": 1, "rules": 9}.get(case, 2), **settings)

@@ -16,6 +16,7 @@ ProbeData = int | Sequence[Any] | Dataset[Any] | DataLoader[Any]
 
 BATCH_SIZE = 256
 SCANNED_PER_WANTED = 50  # samples looked at for each one that is wanted of a class, before a class is given up
+MAX_BATCHES = 10_000  # of data whose number is not known
 MAX_SAMPLES = 50_000  # of a probe: of a loader that holds more, or never ends, the first are taken
 
 
@@ -120,6 +121,38 @@ def gather_probe(
         if not missing.any() or looked_at >= SCANNED_PER_WANTED * data * num_classes:
             break
     return kept
+
+
+def ending(batches: Iterator[Any], data: Any, argument: str) -> Iterator[Any]:
+    """The batches of data that may have no end: cut after ``MAX_BATCHES`` where their number is not known, and told.
+
+    Args:
+        batches: of the data.
+        data: a loader, or anything else that ends.
+        argument: that the data were given as.
+
+    >>> list(ending(iter([1, 2]), [1, 2], "exact"))
+    [1, 2]
+    """
+    unknown = length(data) is None
+    for n, batch in enumerate(batches):
+        if unknown and n == MAX_BATCHES:
+            what = f"the data given as `{argument}` hold more than {MAX_BATCHES:,} batches, or never end"
+            warn(f"{what}; these are used", DiagnosticWarning)
+            return
+        yield batch
+
+
+def length(data: Any) -> int | None:
+    """How many batches or samples data hold; None where they do not say.
+
+    >>> length([1, 2]), length(iter([1, 2]))
+    (2, None)
+    """
+    try:
+        return len(data)
+    except TypeError:
+        return None
 
 
 def _first_samples(batches: Iterator[Any], read_labels: LabelReader) -> list[Any]:

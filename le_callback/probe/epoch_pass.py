@@ -19,7 +19,7 @@ from le_callback.errors import require, require_type
 from le_callback.measures import NeuralCollapse, orthogonality
 from le_callback.measures.head_weights import read_head
 from le_callback.measures.metrics import COLLAPSE_NAMES
-from le_callback.probe.data import BATCH_SIZE, by_index, probe_batches, training_batches
+from le_callback.probe.data import BATCH_SIZE, by_index, ending, probe_batches, training_batches
 from le_callback.probe.probe import Forward, Passing, device_of, run_batch, untouched
 
 TRAIN: Literal["train"] = "train"
@@ -116,13 +116,13 @@ class EpochPass:
         samples = out_samples = 0
         total: Tensor | None = None
         with untouched(module, device_of(module)):
-            for batch in self._exact_batches(training_loader):
+            for batch in ending(self._exact_batches(training_loader), self._exact, "exact"):
                 features, logits, target = self._labelled(module, capture, batch, passing)
                 if metric is None:
                     metric = self._metric(capture, features)
                 metric.update(features, target, logits)
                 samples += len(features)
-            for batch in _out_batches(self._out):
+            for batch in ending(_out_batches(self._out), self._out, "out_of_distribution"):
                 features = self._unlabelled(module, capture, batch, passing)
                 features = features[features.isfinite().all(1)]
                 total = features.double().sum(0) + (0 if total is None else total)

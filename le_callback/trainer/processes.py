@@ -85,7 +85,9 @@ class SeveralProcesses(OneProcess):
         signatures: list[Any] = [None] * self.count
         dist.all_gather_object(signatures, [window.signature() for window in windows], group=self._group)
         if [] in signatures:
-            self.obstacle = "the head was not called on every process yet; until then the first window stays open"
+            some = any(signatures)  # where none was called, each process has told why
+            open_so_far = "the head was not called on every process yet; until then the first window stays open"
+            self.obstacle = open_so_far if some else ""
             return False
         if any(signature != signatures[0] for signature in signatures):
             self.obstacle = "the processes found different heads, so nothing is measured; name the head with `head=`"

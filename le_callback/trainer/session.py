@@ -332,7 +332,8 @@ class Session(Idle):
         told = "a window could not be evaluated"
         with torch.no_grad(), self.notices.surviving(told), self._clock.evaluating():
             if not self._processes.pool(*measured.open_windows):
-                self.notices.tell(self._processes.obstacle)
+                if self._processes.obstacle:
+                    self.notices.tell(self._processes.obstacle)
                 return
             if isinstance(measured, Unsettled):
                 return

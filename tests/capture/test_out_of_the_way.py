@@ -33,6 +33,25 @@ class TestOutOfTheWay:
         trainer(LECallback(summary=False), max_epochs=1).fit(model, loader())
         assert len(done) == 12
 
+    @pytest.mark.filterwarnings("ignore")  # torch.ao tells that it will move to another package
+    def test_dynamic_quantization_between_two_steps(self):
+        """The integer copy holds no hook and says what the model says, to the step of its integers."""
+        said = []
+
+        class Quantizing(Classifier):
+            def on_train_batch_end(self, outputs, batch, batch_idx):
+                model = copy.deepcopy(torch.nn.Sequential(self.body, self.head)).eval()
+                small = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+                assert not any(m._forward_hooks for m in small.modules())
+                with torch.no_grad():
+                    exact, rounded = model(batch[0]), small(batch[0])
+                said.append(((exact - rounded).abs().max() / exact.abs().max()).item())
+
+        model, callback = Quantizing(), Recording()
+        trainer(callback, max_epochs=1).fit(model, loader())
+        assert_windows(callback, model.seen, 4)
+        assert max(said) < 0.1
+
     @pytest.mark.parametrize("step", [0, 5])
     def test_a_copy_made_in_the_step_holds_no_tensors(self, step):
         copies = []

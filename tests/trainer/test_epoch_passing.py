@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from trainings import DIMENSIONS, Classifier, MemoryLogger, blobs, loader, trainer
 
 from le_callback import LECallback
+from le_callback.notices import DiagnosticWarning
+from le_callback.probe import data
 from le_callback.report.epoch_tags import STREAMED
 
 OTHER = torch.randn(40, DIMENSIONS, generator=torch.Generator().manual_seed(8)) + 3
@@ -141,6 +143,20 @@ class TestTraining:
     def test_other_data_of_other_types(self, data):
         with pytest.raises(TypeError, match="`out_of_distribution` to be a DataLoader"):
             LECallback(out_of_distribution=data)
+
+    def test_a_loader_that_never_ends_is_cut_and_told(self, monkeypatch):
+        monkeypatch.setattr(data, "MAX_BATCHES", 7)
+
+        class Endless(IterableDataset):
+            def __iter__(self):
+                x, y = blobs(30)
+                while True:
+                    yield x[0], y[0]
+
+        watching = callback(exact=DataLoader(Endless(), batch_size=5))
+        with pytest.warns(DiagnosticWarning, match="given as `exact` hold more than 7 batches, or never end"):
+            trainer(watching, max_epochs=1).fit(Classifier(), loader())
+        assert watching.last_epoch.samples == 35
 
     def test_epochs_out_of_range(self):
         with pytest.raises(ValueError, match="`exact_every_n_epochs` to be at least 1"):

@@ -87,6 +87,18 @@ def test_processes_that_find_different_heads(tmp_path):
     assert [r["rows"] for r in runs] == [{}, {}]
 
 
+@pytest.mark.parametrize(
+    ("case", "told"), [("regression", "nothing is measured"), ("added_regression", "nothing to follow")]
+)
+def test_no_classification_is_told_once_and_ends_no_training(case, told, tmp_path):
+    """A warning where the callback was asked for, a line of information where the environment added it."""
+    runs, messages = run(tmp_path, case)
+    assert [(r["step"], r["rows"]) for r in runs] == [(24, {}), (24, {})]
+    assert messages.count(told) == messages.count("no classification loss (seen: mse_loss)") == 1
+    assert messages.count("DiagnosticWarning") == (case == "regression")
+    assert "head was not called" not in messages
+
+
 def test_a_stop_decided_on_one_process(tmp_path):
     runs, _ = run(tmp_path, "stop")
     assert [r["step"] for r in runs] == [11, 11]
