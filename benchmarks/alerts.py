@@ -359,7 +359,8 @@ def main() -> None:
         done = pool.imap_unordered(partial(one, arguments.cache), jobs)
         for group, result in tqdm(done, total=len(jobs), mininterval=10):
             found[group].append(result)
-    made = f"`python {shlex.join(sys.argv)}`, {datetime.date.today()}: {len(jobs)} trainings"
+    shown = ["FOLDER" if argument == str(arguments.cache) else argument for argument in sys.argv]
+    made = f"`python {shlex.join(shown)}`, {datetime.date.today()}: {len(jobs)} trainings"
     if len(jobs) < len(named):
         made += f". The table is partial: {len(named)} trainings are named, the others were not recorded"
     text = f"{made}\n\n{report(found)}"

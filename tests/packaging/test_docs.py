@@ -185,7 +185,7 @@ def test_figures_about_alerts_are_measured():
         r"\| all \| (\d+)/\1 \(100%\) \| (\d+)/\1 .*?\| \d+/\d+ .*?\| (\d+) \|", table
     ).groups()
     readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"all {told} faults of nine kinds were told, {right} by the expected rule" in readme
+    assert f"all {told} faults of nine kinds were told, {right} of them by the expected rule" in readme
     assert f"after {delay} log steps at the median" in readme
     healthy = re.search(r"stops \d+ of the (\d+) healthy trainings", table).group(1)
     alarms = len(re.findall(r"^- false alarm", table, re.MULTILINE))
