@@ -16,7 +16,6 @@ from le_callback.page.advice import ADVICE
 from le_callback.page.folders import run_name
 from le_callback.page.reading import Line, RunData, read_run
 
-MOST_REPORT_BYTES = 5 * 2**20
 _MOST_DATA = 4 * 2**20  # of a report, for all its runs together, compressed and in base64
 _ASSETS = Path(__file__).parent / "assets"
 # each uses only those before it

@@ -13,7 +13,7 @@ import pytest
 from le_callback.__main__ import main
 from le_callback.page.datafile import DataFile
 from le_callback.page.folders import data_name
-from le_callback.page.report import MOST_REPORT_BYTES, page, script
+from le_callback.page.report import page, script
 
 NASTY = [
     "</script><script>alert(1)</script>",
@@ -141,4 +141,4 @@ def test_a_report_of_a_long_run_of_many_classes_stays_small(tmp_path, capsys):
         file.add("frame", {"step": step, "layers": {"logits": layer, "features": layer}})
     target = tmp_path / "report.html"
     assert run(capsys, "report", tmp_path / "run", "-o", target)[0] == 0
-    assert target.stat().st_size < MOST_REPORT_BYTES
+    assert target.stat().st_size < 5 * 2**20
