@@ -45,7 +45,8 @@ class Growth:
     Attributes:
         value: growth of the path; NaN where the two windows do not tell.
         noise_before, noise_after: share of each class in the sampling variance of the path at both ends ``(K,)``.
-        doubt: variance by what is not known of the class frequencies.
+        doubt: variance by what is not known of the class frequencies in these windows.
+        lasting_doubt: standard deviation by what is not known of them over a longer time: no later window averages it.
         coupling: ρ; 0 for the difference.
     """
 
@@ -53,6 +54,7 @@ class Growth:
     noise_before: Array
     noise_after: Array
     doubt: float = 0.0
+    lasting_doubt: float = 0.0
     coupling: float = 0.0
 
     @classmethod
@@ -87,20 +89,22 @@ class Frequencies:
         share: π between them ``(K,)``.
         usual: over a longer time ``(K,)``, for weights that change slowly.
         doubt: variance of a share of them over its expectation: those that were drawn differ from π by chance.
+        usual_doubt: the same of the frequencies over a longer time, where π is taken from those.
     """
 
     share: Array
     usual: Array
     doubt: float = 0.0
+    usual_doubt: float = 0.0
 
     def variance(self, pulls: Array) -> Array:
-        """Of Σ π_k f_k relative to its square, for pulls f ``(n, K)``: ``(n,)``.
+        """Of Σ π_k f_k relative to its square, for pulls f ``(n, K)`` and shares whose ``doubt`` is 1: ``(n,)``.
 
-        >>> Frequencies(np.array([0.5, 0.5]), np.array([0.5, 0.5]), doubt=0.01).variance(np.ones((1, 2)))
-        array([0.])
+        >>> Frequencies(np.array([0.5, 0.5]), np.array([0.5, 0.5])).variance(np.array([[1.0, 1.0], [2.0, 0.0]]))
+        array([0., 1.])
         """
         relative = np.square(pulls / (pulls @ self.share)[:, None])
-        return np.maximum(0.0, relative @ self.share - 1) * self.doubt
+        return np.maximum(0.0, relative @ self.share - 1)
 
 
 @dataclass(frozen=True)
@@ -292,7 +296,7 @@ def _differences(pairs: Sequence[_Pair], frequencies: Frequencies) -> list[Growt
     squared = (along_top * top).sum(-1), (along * r).sum(-1)
     share1 = F1[:, None] * share
     factor1 = 1 - x[:, None] * share1
-    variances = squared[0] * stack.each[0], factor1**2 * squared[1] * stack.each[1]
+    variances = [squared[0] * stack.each[0], factor1**2 * squared[1] * stack.each[1]]
     crossed = (along_top * bottom).sum(-1) * stack.each[0] + factor1 * share1 * squared[1] * stack.each[1]
     off = (1 - x[:, None] * share / 2)[..., None] * vectors.moved - (x[:, None] * share)[..., None] * vectors.before
     off -= (vectors.mean_moved(0) - x[:, None] * (vectors.mean_before(2) + vectors.mean_moved(2) / 2))[:, None]
@@ -300,8 +304,9 @@ def _differences(pairs: Sequence[_Pair], frequencies: Frequencies) -> list[Growt
     from_noise = (w * (1 - w) * usual * (noise + later_noise)).sum(-1)
     parts = np.array([pair.weights.parts for pair in pairs])
     value = x + crossed.sum(-1) / F**2 - stack.of_averages(loose, from_noise, parts) / F
-    doubt = value**2 * frequencies.variance(2 * along0 + moved)
-    return _growths(_comparable(f0, f1), value, [v / F[:, None] ** 2 for v in variances], doubt, np.zeros(len(pairs)))
+    relative = frequencies.variance(2 * along0 + moved)
+    variances = [v / F[:, None] ** 2 for v in variances]
+    return _growths(_comparable(f0, f1), value, variances, relative, frequencies, np.zeros(len(pairs)))
 
 
 def _commons(pairs: Sequence[_Pair], frequencies: Frequencies) -> list[Growth]:
@@ -322,23 +327,28 @@ def _commons(pairs: Sequence[_Pair], frequencies: Frequencies) -> list[Growth]:
     rr, gr, gg, sr, sg = S[:, 0, 0], S[:, 1, 0], S[:, 1, 1], S[:, 2, 0], S[:, 2, 1]
     x_, F0_, F1_ = x[:, None], F0[:, None], F1[:, None]
     back = F0_ * pull  # of r in the bottom; −x of it in the top
-    variances = (
+    variances = [
         (v**2 * gg - 2 * x_ * v * back * gr + (x_ * back) ** 2 * rr) * stack.each[0],
         (v - x_ * F1_ * pull) ** 2 * rr * stack.each[1],
-    )
+    ]
     crossed = v**2 * sg + v * back * gr - x_ * v * back * sr - x_ * back**2 * rr
     crossed = crossed * stack.each[0] + (v - x_ * F1_ * pull) * F1_ * pull * rr * stack.each[1]
     from_noise = (v**2 * (noise + later_noise)).sum(-1)
     value = x + crossed.sum(-1) / F**2 - stack.of_averages(S[:, 3, 3, 0], from_noise, np.ones(len(pairs))) / F
-    doubt = value**2 * frequencies.variance(2 * along0 + moved)
+    relative = frequencies.variance(2 * along0 + moved)
     coupling = (v * frequencies.share * (2 * along0 + moved)).sum(-1) / (h0 + h1)
-    return _growths(_comparable(h0, h1), value, [y / F[:, None] ** 2 for y in variances], doubt, coupling)
+    variances = [y / F[:, None] ** 2 for y in variances]
+    return _growths(_comparable(h0, h1), value, variances, relative, frequencies, coupling)
 
 
-def _growths(known: Flags, value: Array, variances: Sequence[Array], doubt: Array, coupling: Array) -> list[Growth]:
+def _growths(
+    known: Flags, value: Array, variances: Sequence[Array], relative: Array, frequencies: Frequencies, coupling: Array
+) -> list[Growth]:
     before, after = (np.maximum(x, 0.0) for x in variances)
+    doubt = value**2 * relative * frequencies.doubt
+    lasting = np.abs(value) * np.sqrt(relative * frequencies.usual_doubt)
     return [
-        Growth(float(value[i]), before[i], after[i], float(doubt[i]), float(coupling[i]))
+        Growth(float(value[i]), before[i], after[i], float(doubt[i]), float(lasting[i]), float(coupling[i]))
         if known[i]
         else Growth.unknown(before.shape[1])
         for i in range(len(value))

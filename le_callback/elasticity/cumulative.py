@@ -24,7 +24,8 @@ class Cumulative:
     Attributes:
         reference: time of that window; NaN before it.
         value: the sum; NaN where a path was not read in the last window.
-        variance, fourth: second and fourth cumulant of the value.
+        variance, fourth: second and fourth cumulant of the value, were the paths independent.
+        product: of the standard deviations of two paths, with the signs of their weights; 0 for one.
         noise: sampling variance of the last reading alone.
     """
 
@@ -32,9 +33,10 @@ class Cumulative:
         self._clear()
 
     def _clear(self) -> None:
-        self.reference, self._sum = NAN, 0.0
+        self.reference, self._sum, self._lasting = NAN, 0.0, 0.0
         self.value = self.variance = self.fourth = self.noise = NAN
-        self._at: dict[int, float] = {}
+        self.product = 0.0
+        self._at: dict[int, tuple[float, float]] = {}  # level and lasting doubt of a path
         self._since: dict[
             int, tuple[float, float, Array | None]
         ] = {}  # of a path: reference, noise and walk at the start
@@ -66,9 +68,11 @@ class Cumulative:
                 walk = None if path.windows == 1 else filters.wandered[first + i].copy()
                 self._since[i] = path.reference, path.noise, walk
         else:
-            self._sum += sum(weights[i] * (paths[i].level - self._at[i]) for i in needed)
-        self._at = {i: paths[i].level for i in needed}
-        self.value, self.variance, self.fourth, self.noise = self._sum, 0.0, 0.0, 0.0
+            self._sum += sum(weights[i] * (paths[i].level - self._at[i][0]) for i in needed)
+            self._lasting += math.hypot(*(weights[i] * (paths[i].lasting - self._at[i][1]) for i in needed))
+        self._at = {i: (paths[i].level, paths[i].lasting) for i in needed}
+        self.value, self.variance, self.fourth, self.noise = self._sum, self._lasting**2, 0.0, 0.0
+        parts = list[float]()
         for i in needed:
             path = paths[i]
             if path.windows > 1 and not began:
@@ -76,16 +80,24 @@ class Cumulative:
                 start = path.first_noise if walk is None else noise
                 second, fourth = filters.growth_cumulants(first + i, start + path.noise, walk)
                 self.variance += weights[i] ** 2 * second
+                parts.append(math.copysign(abs(weights[i]) * math.sqrt(second), weights[i]))
                 self.fourth += weights[i] ** 4 * fourth
                 self.noise += weights[i] ** 2 * path.noise
+        self.product = parts[0] * parts[1] if len(parts) == 2 else 0.0
         return began
 
-    def half_width(self, confidence: float) -> float:
-        """Of an interval of this coverage, by Cornish's and Fisher's expansion, to the fourth cumulant."""
+    def half_width(self, confidence: float, correlation: float = 0.0) -> float:
+        """Of an interval of this coverage, by Cornish's and Fisher's expansion, to the fourth cumulant.
+
+        Args:
+            confidence: its coverage.
+            correlation: of the errors of two paths.
+        """
         z = float(ndtri(0.5 + confidence / 2))
-        if not self.variance > 0:
-            return z * self.variance
-        return math.sqrt(self.variance) * (z + (z**3 - 3 * z) * self.fourth / (24 * self.variance**2))
+        variance = self.variance + 2 * correlation * self.product
+        if not variance > 0:
+            return z * variance
+        return math.sqrt(variance) * (z + (z**3 - 3 * z) * self.fourth / (24 * variance**2))
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers."""
@@ -93,10 +105,17 @@ class Cumulative:
             [i, reference, noise, None if walk is None else torch.from_numpy(walk)]
             for i, (reference, noise, walk) in self._since.items()
         ]
-        return {"reference": self.reference, "sum": self._sum, "at": dict(self._at), "since": since}
+        return {
+            "reference": self.reference,
+            "sum": self._sum,
+            "lasting": self._lasting,
+            "at": dict(self._at),
+            "since": since,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken."""
         self._clear()
         self.reference, self._sum, self._at = state["reference"], state["sum"], dict(state["at"])
+        self._lasting = state["lasting"]
         self._since = {i: (r, n, None if w is None else w.numpy().copy()) for i, r, n, w in state["since"]}

@@ -31,6 +31,8 @@ class ClassFrequencies:
         self._samples = 0.0
         self._last: Array = np.zeros(0)
         self._last_samples = 0.0
+        self._squares = 0.0  # of the samples' weights in the total
+        self._spread = self._freedom = 0.0  # χ² of windows that differ by chance, and its expectation
         self.now = Frequencies(np.zeros(0), np.zeros(0))
 
     def add(self, counts: Array, samples: float) -> None:
@@ -39,6 +41,7 @@ class ClassFrequencies:
             self._total, self._last = np.zeros(len(counts)), np.zeros(len(counts))
         self._total = _MEMORY * self._total + counts
         self._samples = _MEMORY * self._samples + samples
+        self._squares = _MEMORY**2 * self._squares + samples
         drawn, number = self._last + counts, self._last_samples + samples
         self._last, self._last_samples = counts, samples
         if number <= 0:
@@ -50,16 +53,22 @@ class ClassFrequencies:
         freedom = max(int(known.sum()) - 1, 1)
         excess = chi2 / freedom
         changed = excess > 1 + 5 * (2 / freedom) ** 0.5
-        self.now = Frequencies(drawn / number if changed else usual, usual, min(1.0, excess) / number)
+        if changed:
+            self.now = Frequencies(drawn / number, usual, min(1.0, excess) / number)
+            return
+        self._spread, self._freedom = _MEMORY * self._spread + chi2, _MEMORY * self._freedom + freedom
+        by_chance = min(1.0, (freedom + self._spread) / (freedom + self._freedom))
+        self.now = Frequencies(usual, usual, by_chance / number, by_chance * self._squares / self._samples**2)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers."""
         arrays = self._total, self._last, self.now.share, self.now.usual
-        numbers = [self._samples, self._last_samples, self.now.doubt]
+        now = [self.now.doubt, self.now.usual_doubt]
+        numbers = [self._samples, self._last_samples, self._squares, self._spread, self._freedom, *now]
         return {"arrays": [torch.from_numpy(x) for x in arrays], "numbers": numbers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken."""
         self._total, self._last, share, usual = (x.numpy() for x in state["arrays"])
-        self._samples, self._last_samples, doubt = state["numbers"]
-        self.now = Frequencies(share, usual, doubt)
+        self._samples, self._last_samples, self._squares, self._spread, self._freedom, *doubts = state["numbers"]
+        self.now = Frequencies(share, usual, *doubts)

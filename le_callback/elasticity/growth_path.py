@@ -32,6 +32,7 @@ class GrowthPath:
         reference: its time.
         time: of the last window that was used.
         noise, first_noise: sampling variance of the level there, and at the reference.
+        lasting: standard deviation of the level by what no window averages, with its sign.
         coupling: ρ of the last two windows that were joined.
         windows: that were used.
         joined: whether the last window was.
@@ -43,6 +44,7 @@ class GrowthPath:
 
     def _clear(self) -> None:
         self.level = self.reference = self.coupling = self.noise = self.first_noise = self.time = NAN
+        self.lasting = 0.0
         self.windows = self.misses = 0
         self.joined = False
         self._last: ClassReading | None = None
@@ -94,10 +96,12 @@ class GrowthPath:
         dt = time - self.time
         self.level += growth.value * self.unit
         self.noise = float(growth.noise_after.sum()) * scale
+        lasting = growth.lasting_doubt * self.unit
+        self.lasting += math.copysign(lasting, growth.value)
         self.time, self._last, self._after = time, reading, growth.noise_after
         self.coupling = growth.coupling
         self.windows, self.misses, self.joined = self.windows + 1, 0, True
-        return PathReading(time, dt, self.level, self.noise, jump, start)
+        return PathReading(time, dt, self.level, self.noise, jump, start, lasting)
 
     def _begin(self, time: float, reading: ClassReading) -> None:
         self.level, self.reference, self.time, self.windows, self._last = 0.0, time, time, 1, reading
@@ -105,6 +109,7 @@ class GrowthPath:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers."""
         names = ("level", "reference", "coupling", "noise", "first_noise", "windows", "misses", "joined", "time")
+        names = (*names, "lasting")
         return {name: getattr(self, name) for name in names} | {
             "after": None if self._after is None else torch.from_numpy(self._after),
             "last": self._last and self._last.state(),

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from scipy.special import ndtri
 from torch import Tensor
 
 from le_callback.elasticity.class_growth import growths
@@ -126,7 +128,13 @@ class LiveCoefficients:
             return {}
         known = self.filters.update(new)
         tail = (1 - next(iter(self.trackers.values())).confidence) / 2
-        found = zip(new, known.mean(), *known.quantiles(tail, 1 - tail), strict=True)
+        mean, lasting = known.mean(), np.array([reading.lasting / reading.dt for reading in new.values()])
+        low, high = known.quantiles(tail, 1 - tail)
+        low, high = (
+            mean - np.hypot(mean - low, ndtri(tail) * lasting),
+            mean + np.hypot(high - mean, ndtri(tail) * lasting),
+        )
+        found = zip(new, mean, low, high, strict=True)
         return {channel: Estimate(float(m), float(a), float(b)) for channel, m, a, b in found}
 
     def _read(

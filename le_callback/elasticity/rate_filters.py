@@ -56,6 +56,7 @@ class PathReading:
         noise: sampling variance r of Y now.
         jump: variance that comes with this window on top, as where other classes are read than before.
         start: sampling variance of level 0 at the last reading, where the path begins with it.
+        lasting: standard deviation of its growth that no later window averages; the filters know nothing of it.
     """
 
     time: float
@@ -64,6 +65,7 @@ class PathReading:
     noise: float
     jump: float = 0.0
     start: float | None = None
+    lasting: float = 0.0
 
 
 class RateFilters:
@@ -90,6 +92,7 @@ class RateFilters:
         self._predicted = np.ones((channels, AHEAD, 8))
         self._readings = np.zeros(channels, dtype=np.int64)
         self._squared = np.ones(channels)
+        self.errors = np.full(channels, np.nan)  # of the last prediction for the next reading, in deviations
 
     def _start(self, channel: int, noise: float) -> None:
         """Begin the path of a channel at level 0, read with variance ``noise``."""
@@ -140,12 +143,11 @@ class RateFilters:
         The prediction goes on at the rate of then. Its squared error over its variance is averaged, with 1 before.
         """
         weight = weight / weight.sum(-1, keepdims=True)
-        then, slot = self._predicted[index], self._readings[index] % AHEAD
-        then = then[np.arange(len(index)), slot]  # (n, 8)
-        at, y, g, var_y, cov, var_g, gap, walk = then.T
-        d = (time - at) / gap
-        variance = var_y + 2 * d * cov + d**2 * var_g + walk * d + noise
-        squared = np.minimum((level - y - g * d) ** 2 / variance, _WORST)
+        slot = self._readings[index] % AHEAD
+        squared = np.minimum(_off(self._predicted[index, slot], time, level, noise) ** 2, _WORST)
+        self.errors[:] = np.nan
+        off = _off(self._predicted[index, slot - 1], time, level, noise)
+        self.errors[index] = np.where(self._readings[index] > 0, off, np.nan)
         ready = self._readings[index] >= AHEAD
         self._squared[index] += np.where(ready, (squared - self._squared[index]) / _TRUST, 0.0)
         y, g = ((weight * now[name]).sum(-1) for name in ("level", "rate"))
@@ -235,6 +237,14 @@ class RateFilters:
                 x[here] = state[name][there].numpy()
             for name in _KEPT:
                 getattr(self, name)[here] = state[name][there].numpy()
+
+
+def _off(then: Array, time: Array, level: Array, noise: Array) -> Array:
+    """How far readings are off the predictions ``then (n, 8)`` of before, in their standard deviations."""
+    at, y, g, var_y, cov, var_g, gap, walk = then.T
+    d = (time - at) / gap
+    variance = var_y + 2 * d * cov + d**2 * var_g + walk * d + noise
+    return np.asarray((level - y - g * d) / np.sqrt(variance))
 
 
 def _correct(state: Mapping[str, Array], level: Array, noise: Array) -> Array:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -23,6 +23,7 @@ from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.cumulative import Cumulative
 from le_callback.elasticity.growth_path import GrowthPath
 from le_callback.elasticity.mode_readings import MODES, Mode, ModeReading
+from le_callback.elasticity.path_correlation import PathCorrelation
 from le_callback.elasticity.rate_filters import PathReading, RateFilters
 from le_callback.elasticity.rate_index import local_tail_index
 from le_callback.elasticity.tail_index import RECENT, recent_index
@@ -73,6 +74,7 @@ class CoefficientTracker:
             "common": GrowthPath(persistence),
             "difference": GrowthPath(persistence, 1 / num_classes),
         }
+        self._correlation = PathCorrelation()
         self._growth = {name: Cumulative() for name in ("A", "B", "G")}
         self._series = {name: _Series() for name in ("A", "B", "G")}
 
@@ -143,6 +145,9 @@ class CoefficientTracker:
         """
         paths, weights = [self.paths[mode] for mode in MODES], self.weights()
         known = {mode: rates[mode] for mode in rates if self.paths[mode].known}
+        if all(path.time == time for path in paths):
+            self._correlation.add(filters.errors[first], filters.errors[first + 1])
+        correlation = self._correlation.value
         growth, tails = dict[str, Estimate](), dict[str, Estimate]()
         for name, cumulative in self._growth.items():
             w = weights[name]
@@ -154,7 +159,7 @@ class CoefficientTracker:
                 process = sum(x**2 * p.noise for x, p in zip(w, paths, strict=True) if x)
                 series.add(time, cumulative.value, cumulative.noise, process)
             ready = all(p.known for x, p in zip(w, paths, strict=True) if x)
-            half = cumulative.half_width(self.confidence) if ready else NAN
+            half = cumulative.half_width(self.confidence, correlation) if ready else NAN
             value = cumulative.value
             growth[name] = Estimate(value, value - half, value + half) if ready else Estimate.unknown()
             tails[name] = series.finite_index(half, either_sign=name == "B")
@@ -170,9 +175,9 @@ class CoefficientTracker:
             A=growth["A"],
             B=growth["B"],
             G=growth["G"],
-            alpha=combined(weights["A"], known),
-            beta=combined(weights["B"], known),
-            gamma=combined(weights["G"], known),
+            alpha=combined(weights["A"], known, correlation),
+            beta=combined(weights["B"], known, correlation),
+            gamma=combined(weights["G"], known, correlation),
             tail_A=tails["A"],
             tail_B=tails["B"],
             tail_gamma=tails["G"],
@@ -203,34 +208,43 @@ class CoefficientTracker:
             "paths": {mode: path.state_dict() for mode, path in self.paths.items()},
             "growth": {name: growth.state_dict() for name, growth in self._growth.items()},
             "series": {name: series.state_dict() for name, series in self._series.items()},
+            "correlation": self._correlation.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken."""
         for mode in MODES:
             self.paths[mode].load_state_dict(state["paths"][mode])
+        self._correlation.load_state_dict(state["correlation"])
         for name in self._growth:
             self._growth[name].load_state_dict(state["growth"][name])
             self._series[name].load_state_dict(state["series"][name])
 
 
-def combined(weights: tuple[float, float], rates: Mapping[Mode, Estimate]) -> Estimate:
-    """Weighted sum of independent estimates of the common and the difference path; unknown where one is missing.
+def combined(weights: tuple[float, float], rates: Mapping[Mode, Estimate], correlation: float = 0.0) -> Estimate:
+    """Weighted sum of estimates of the common and the difference path; unknown where one is missing.
 
-    Lower and upper half widths add up in squares.
+    Lower and upper half widths add up as standard deviations of this correlation do.
 
     >>> combined((2.0, 0.0), {"common": Estimate(1.0, 0.5, 2.0)})
     Estimate(value=2.0, low=1.0, high=4.0)
     """
-    value = down = up = 0.0
+    value, down, up = 0.0, list[float](), list[float]()
     for weight, mode in zip(weights, MODES, strict=True):
         if weight:
             if mode not in rates or math.isnan(weight):
                 return Estimate.unknown()
             e = rates[mode]
             ends = sorted((weight * (e.value - e.low), weight * (e.value - e.high)))
-            value, down, up = value + weight * e.value, down + ends[1] ** 2, up + ends[0] ** 2
-    return Estimate(value, value - math.sqrt(down), value + math.sqrt(up))
+            value += weight * e.value
+            down.append(math.copysign(ends[1], weight))
+            up.append(math.copysign(ends[0], weight))
+    return Estimate(value, value - _length(down, correlation), value + _length(up, correlation))
+
+
+def _length(parts: Sequence[float], correlation: float) -> float:
+    """Standard deviation of the sum of one or two parts, given by theirs with the sign of their weights."""
+    return math.sqrt(sum(x * x for x in parts) + (2 * correlation * parts[0] * parts[1] if len(parts) == 2 else 0.0))
 
 
 class _Series:
