@@ -48,6 +48,7 @@ class Growth:
         doubt: variance by what is not known of the class frequencies in these windows.
         lasting_doubt: standard deviation by what is not known of them over a longer time: no later window averages it.
         coupling: ρ; 0 for the difference.
+        scatter: squared change that the drift does not explain, over what sampling noise makes of it; NaN: not known.
     """
 
     value: float
@@ -56,6 +57,7 @@ class Growth:
     doubt: float = 0.0
     lasting_doubt: float = 0.0
     coupling: float = 0.0
+    scatter: float = math.nan
 
     @classmethod
     def unknown(cls, K: int) -> Growth:
@@ -116,12 +118,15 @@ class Join:
         a: the earlier window.
         b: the later one.
         uniform: as in ``common_weights``.
+        noise_share: of the sampling noise that really is there: less than 1 where windows draw from few samples, or
+            the same ones.
     """
 
     path: Literal["common", "difference"]
     a: ClassReading
     b: ClassReading
     uniform: bool = False
+    noise_share: float = 1.0
 
 
 def difference_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies) -> Growth:
@@ -172,7 +177,8 @@ def growths(joins: Sequence[Join], frequencies: Frequencies) -> list[Growth]:
         places = [i for i, join in enumerate(joins) if join.path == path and path in own[i].weights.usable]
         if places:
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                said = read([own[i] for i in places], frequencies)
+                shares = np.array([joins[i].noise_share for i in places])
+                said = read([own[i] for i in places], shares, frequencies)
             for i, growth in zip(places, said, strict=True):
                 found[i] = growth
     return found
@@ -248,7 +254,8 @@ class _Stack:
         each: the part of it in each direction ``(2, n, K)``.
     """
 
-    def __init__(self, pairs: Sequence[_Pair], chosen_weights: slice) -> None:
+    def __init__(self, pairs: Sequence[_Pair], share: Array, chosen_weights: slice) -> None:
+        self._share = share
         weights = np.stack([pair.weights.rows[chosen_weights] for pair in pairs])
         self.vectors = Vectors(chosen(np.stack([pair.products for pair in pairs]), chosen_weights), weights)
         self.weights = weights.swapaxes(0, 1)
@@ -258,8 +265,8 @@ class _Stack:
         self._directions = np.array([pair.a.dimensions for pair in pairs])
         self._averaged = np.array([pair.a.averaged for pair in pairs])
 
-    def of_averages(self, loose: Array, from_noise: Array, parts: Array) -> Array:
-        """What a walk adds to ⟨r, Δz⟩ where means are averages over windows ``(n,)``.
+    def of_averages(self, loose: Array, from_noise: Array, parts: Array) -> tuple[Array, Array]:
+        """What a walk adds to ⟨r, Δz⟩ where means are averages over windows ``(n,)``, and ``scatter``.
 
         The average of a window and what follows on it share a sixth of the walk's variance in a window, the difference
         of two averages has two thirds of it: a quarter of the squared change that drift and sampling noise do not
@@ -271,17 +278,20 @@ class _Stack:
             parts: independent parts of ``dimensions`` directions each ``(n,)``.
         """
         directions = parts * self._directions
-        return np.where(self._averaged & (directions > 1), (loose - from_noise * (1 - 1 / directions)) / 4, 0.0)
+        expected = from_noise * (1 - 1 / directions)
+        told = (directions > 1) & (expected > 0)
+        scatter = np.where(told, loose / np.where(told, expected, 1.0), np.nan)
+        return np.where(self._averaged & (directions > 1), (loose - self._share * expected) / 4, 0.0), scatter
 
 
-def _differences(pairs: Sequence[_Pair], frequencies: Frequencies) -> list[Growth]:
+def _differences(pairs: Sequence[_Pair], shares: Array, frequencies: Frequencies) -> list[Growth]:
     share, usual = frequencies.share, frequencies.usual
-    stack = _Stack(pairs, _CONTRAST)
+    stack = _Stack(pairs, shares, _CONTRAST)
     vectors, (w, w_usual, _), (noise, later_noise) = stack.vectors, stack.weights, stack.noise
     # r = w (usual z − its mean) sums to 0 over the classes; ⟨r, z⟩ holds the noise of the earlier window twice
     r = w[..., None] * (usual[:, None] * vectors.before - vectors.mean_before(1)[:, None])
     along = vectors.along(r)
-    twice = w * (1 - w) * usual * noise
+    twice = shares[:, None] * w * (1 - w) * usual * noise
     along0, moved = along @ vectors.before - twice, along @ vectors.moved + twice
     f0, f1 = along0 @ share, (along0 + moved) @ share
     F, F0, F1 = log_mean(f0, f1)
@@ -303,18 +313,20 @@ def _differences(pairs: Sequence[_Pair], frequencies: Frequencies) -> list[Growt
     loose = (w_usual * (vectors.along(off) * off).sum(-1)).sum(-1)
     from_noise = (w * (1 - w) * usual * (noise + later_noise)).sum(-1)
     parts = np.array([pair.weights.parts for pair in pairs])
-    value = x + crossed.sum(-1) / F**2 - stack.of_averages(loose, from_noise, parts) / F
+    walked, scatter = stack.of_averages(loose, from_noise, parts)
+    value = x + shares * crossed.sum(-1) / F**2 - walked / F
     relative = frequencies.variance(2 * along0 + moved)
     variances = [v / F[:, None] ** 2 for v in variances]
-    return _growths(_comparable(f0, f1), value, variances, relative, frequencies, np.zeros(len(pairs)))
+    return _growths(_comparable(f0, f1), value, variances, relative, frequencies, np.zeros(len(pairs)), scatter)
 
 
-def _commons(pairs: Sequence[_Pair], frequencies: Frequencies) -> list[Growth]:
-    stack = _Stack(pairs, _COMMON)
+def _commons(pairs: Sequence[_Pair], shares: Array, frequencies: Frequencies) -> list[Growth]:
+    stack = _Stack(pairs, shares, _COMMON)
     vectors, (v, pull), (noise, later_noise) = stack.vectors, stack.weights, stack.noise
     r, moved_mean = vectors.mean_before(0), vectors.mean_moved(0)
     along = vectors.along(r[:, None])
-    along0, moved = along @ vectors.before - v * noise, along @ vectors.moved + v * noise  # r holds the first noise
+    twice = shares[:, None] * v * noise  # r holds the first noise
+    along0, moved = along @ vectors.before - twice, along @ vectors.moved + twice
     h0, h1 = (pull * along0).sum(-1), (pull * (along0 + moved)).sum(-1)
     F, F0, F1 = log_mean(h0, h1)
     x = (v * moved).sum(-1) / F
@@ -334,21 +346,29 @@ def _commons(pairs: Sequence[_Pair], frequencies: Frequencies) -> list[Growth]:
     crossed = v**2 * sg + v * back * gr - x_ * v * back * sr - x_ * back**2 * rr
     crossed = crossed * stack.each[0] + (v - x_ * F1_ * pull) * F1_ * pull * rr * stack.each[1]
     from_noise = (v**2 * (noise + later_noise)).sum(-1)
-    value = x + crossed.sum(-1) / F**2 - stack.of_averages(S[:, 3, 3, 0], from_noise, np.ones(len(pairs))) / F
+    walked, scatter = stack.of_averages(S[:, 3, 3, 0], from_noise, np.ones(len(pairs)))
+    value = x + shares * crossed.sum(-1) / F**2 - walked / F
     relative = frequencies.variance(2 * along0 + moved)
     coupling = (v * frequencies.share * (2 * along0 + moved)).sum(-1) / (h0 + h1)
     variances = [y / F[:, None] ** 2 for y in variances]
-    return _growths(_comparable(h0, h1), value, variances, relative, frequencies, coupling)
+    return _growths(_comparable(h0, h1), value, variances, relative, frequencies, coupling, scatter)
 
 
 def _growths(
-    known: Flags, value: Array, variances: Sequence[Array], relative: Array, frequencies: Frequencies, coupling: Array
+    known: Flags,
+    value: Array,
+    variances: Sequence[Array],
+    relative: Array,
+    frequencies: Frequencies,
+    coupling: Array,
+    scatter: Array,
 ) -> list[Growth]:
     before, after = (np.maximum(x, 0.0) for x in variances)
     doubt = value**2 * relative * frequencies.doubt
     lasting = np.abs(value) * np.sqrt(relative * frequencies.usual_doubt)
+    numbers = np.stack([doubt, lasting, coupling, scatter], -1)
     return [
-        Growth(float(value[i]), before[i], after[i], float(doubt[i]), float(lasting[i]), float(coupling[i]))
+        Growth(float(value[i]), before[i], after[i], *map(float, numbers[i]))
         if known[i]
         else Growth.unknown(before.shape[1])
         for i in range(len(value))

@@ -56,7 +56,8 @@ class ClassFrequencies:
         if changed:
             self.now = Frequencies(drawn / number, usual, min(1.0, excess) / number)
             return
-        self._spread, self._freedom = _MEMORY * self._spread + chi2, _MEMORY * self._freedom + freedom
+        free = freedom * max(0.0, 1 - number / self._samples)  # what was drawn is in the usual frequencies
+        self._spread, self._freedom = _MEMORY * self._spread + chi2, _MEMORY * self._freedom + free
         by_chance = min(1.0, (freedom + self._spread) / (freedom + self._freedom))
         self.now = Frequencies(usual, usual, by_chance / number, by_chance * self._squares / self._samples**2)
 

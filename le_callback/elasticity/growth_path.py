@@ -14,6 +14,9 @@ from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.rate_filters import PathReading
 from le_callback.values import NAN, Array
 
+_BEFORE = 3.0  # windows whose noise is taken for what it should be, before any was seen
+_MEMORY, _WORST = 0.985, 4.0  # of the scatter; what is more is process noise or a change
+
 
 class GrowthPath:
     """Joins windows in which a mode stands out of the sampling noise.
@@ -45,6 +48,7 @@ class GrowthPath:
     def _clear(self) -> None:
         self.level = self.reference = self.coupling = self.noise = self.first_noise = self.time = NAN
         self.lasting = 0.0
+        self._scatter = self._scatters = 0.0
         self.windows = self.misses = 0
         self.joined = False
         self._last: ClassReading | None = None
@@ -54,6 +58,11 @@ class GrowthPath:
     def known(self) -> bool:
         """Whether the path has a reference."""
         return self.windows >= self.persistence
+
+    @property
+    def noise_share(self) -> float:
+        """Share of the sampling noise that really is there, from the scatter about the drift, at most 1."""
+        return min(1.0, (_BEFORE + self._scatter) / (_BEFORE + self._scatters))
 
     @property
     def last(self) -> ClassReading | None:
@@ -100,6 +109,9 @@ class GrowthPath:
         self.lasting += math.copysign(lasting, growth.value)
         self.time, self._last, self._after = time, reading, growth.noise_after
         self.coupling = growth.coupling
+        if math.isfinite(growth.scatter):
+            self._scatter = _MEMORY * self._scatter + min(growth.scatter, _WORST)
+            self._scatters = _MEMORY * self._scatters + 1
         self.windows, self.misses, self.joined = self.windows + 1, 0, True
         return PathReading(time, dt, self.level, self.noise, jump, start, lasting)
 
@@ -108,8 +120,8 @@ class GrowthPath:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers."""
-        names = ("level", "reference", "coupling", "noise", "first_noise", "windows", "misses", "joined", "time")
-        names = (*names, "lasting")
+        numbers = "level", "reference", "coupling", "noise", "first_noise", "time", "lasting", "_scatter", "_scatters"
+        names = (*numbers, "windows", "misses", "joined")
         return {name: getattr(self, name) for name in names} | {
             "after": None if self._after is None else torch.from_numpy(self._after),
             "last": self._last and self._last.state(),

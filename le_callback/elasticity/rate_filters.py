@@ -240,11 +240,11 @@ class RateFilters:
 
 
 def _off(then: Array, time: Array, level: Array, noise: Array) -> Array:
-    """How far readings are off the predictions ``then (n, 8)`` of before, in their standard deviations."""
+    """How far readings are off the predictions ``then (n, 8)`` of before, in their deviations; NaN without one."""
     at, y, g, var_y, cov, var_g, gap, walk = then.T
     d = (time - at) / gap
     variance = var_y + 2 * d * cov + d**2 * var_g + walk * d + noise
-    return np.asarray((level - y - g * d) / np.sqrt(variance))
+    return np.asarray((level - y - g * d) / np.sqrt(np.where(variance > 0, variance, np.nan)))
 
 
 def _correct(state: Mapping[str, Array], level: Array, noise: Array) -> Array:

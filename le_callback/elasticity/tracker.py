@@ -92,7 +92,7 @@ class CoefficientTracker:
         found: dict[Mode, Join] = {}
         for mode, path in self.paths.items():
             if path.last is not None and readings[mode].identifiable(self.threshold):
-                found[mode] = Join(mode, path.last, means, uniform=self.model.has_directions)
+                found[mode] = Join(mode, path.last, means, self.model.has_directions, path.noise_share)
         return found
 
     def take_in(
@@ -146,7 +146,7 @@ class CoefficientTracker:
         paths, weights = [self.paths[mode] for mode in MODES], self.weights()
         known = {mode: rates[mode] for mode in rates if self.paths[mode].known}
         if all(path.time == time for path in paths):
-            self._correlation.add(filters.errors[first], filters.errors[first + 1])
+            self._correlation.add(float(filters.errors[first]), float(filters.errors[first + 1]))
         correlation = self._correlation.value
         growth, tails = dict[str, Estimate](), dict[str, Estimate]()
         for name, cumulative in self._growth.items():

@@ -3,20 +3,23 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.linalg import expm
 
 from le_callback.elasticity.class_growth import (
     Frequencies,
+    Join,
     common_growth,
     contrast_weights,
     difference_growth,
+    growths,
     log_mean,
 )
 from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.frequencies import ClassFrequencies
+from le_callback.elasticity.growth_path import GrowthPath
 from le_callback.elasticity.mode_readings import ModeReading, modes_of, read_modes
 from le_callback.similarity import IModel
 
@@ -139,6 +142,46 @@ class TestNoise:
             steps.append(first)
         assert np.std(sums) < 0.05 * np.std(steps)
 
+    @pytest.mark.parametrize("kind", ["difference", "common"])
+    def test_noise_that_is_less_than_it_should_be_leaves_no_bias(self, kind):
+        """Windows that draw from the same few samples: the noise is half of what is stated, over 60 windows."""
+        rng = np.random.default_rng(4)
+        K, q, T, noise = 3, 8, 60, 0.6
+        half = Frequencies(np.full(K, 1 / K), np.full(K, 1 / K))
+        ends, shares, plain = [], [], []
+        for _ in range(30):
+            path, blind = GrowthPath(3), 0.0
+            z, last = rng.normal(size=(K, q)) + 1, None
+            for n in range(T):
+                now = reading(z + np.sqrt(noise / 2 / q) * rng.normal(size=(K, q)), np.full(K, noise))
+                growth = None
+                if last is not None:
+                    said = Join(kind, last, now, noise_share=path.noise_share), Join(kind, last, now)
+                    growth, alone = (growths([join], half)[0] for join in said)
+                    blind += alone.value
+                path.add(float(n), now, True, growth)
+                last = now
+            ends.append(path.level)
+            plain.append(blind)
+            shares.append(path.noise_share)
+        assert np.mean(shares) == pytest.approx(0.5, abs=0.1)
+        error = np.std(ends) / np.sqrt(len(ends))
+        bias, without = abs(np.mean(ends)), abs(np.mean(plain))
+        assert without > 5 * error  # what is not there is taken off
+        assert bias < 0.35 * without
+
+    @pytest.mark.parametrize("kind", ["difference", "common"])
+    def test_scatter_is_one_for_the_noise_that_is_stated(self, kind):
+        rng = np.random.default_rng(5)
+        K, q, noise = 4, 6, 0.05
+        half = Frequencies(np.full(K, 1 / K), np.full(K, 1 / K))
+        z = rng.normal(size=(K, q)) + 1
+        found = []
+        for _ in range(1000):
+            pair = [reading(z + np.sqrt(noise / q) * rng.normal(size=(K, q)), np.full(K, noise)) for _ in range(2)]
+            found.append(growths([Join(kind, *pair)], half)[0].scatter)
+        assert np.mean(found) == pytest.approx(1, abs=4 * np.std(found) / np.sqrt(len(found)) + 0.02)
+
     @pytest.mark.parametrize("averaged", [False, True])
     def test_walks_leave_no_bias(self, averaged):
         """A walk without drift lets norms grow; the growth that is read stays zero, of moments and of averages."""
@@ -186,6 +229,34 @@ class TestFrequencies:
         for _ in range(2):
             frequencies.add(np.array([600.0, 100.0, 100.0]), 800.0)
         assert frequencies.now.share == pytest.approx([0.75, 0.125, 0.125], abs=0.01)
+
+    @pytest.mark.parametrize("windows", [5, 60])
+    def test_doubt_of_the_usual_frequencies_is_their_error(self, windows):
+        """Over 400 runs: Σ π_k f_k by the usual frequencies is off by the deviation that is stated, within 15 %."""
+        rng = np.random.default_rng(3)
+        pi, pull = np.array([0.1, 0.3, 0.6]), np.array([[5.0, 1.0, 0.2]])
+        off, stated = [], []
+        for _ in range(400):
+            frequencies = ClassFrequencies()
+            for _ in range(windows):
+                frequencies.add(rng.multinomial(200, pi).astype(float), 200.0)
+            now = frequencies.now
+            if now.usual_doubt:  # else the last windows were taken for a change
+                off.append((pull @ now.usual)[0] / (pull @ pi)[0] - 1)
+                stated.append(np.sqrt(now.variance(pull)[0] * now.usual_doubt))
+        assert len(off) > 380
+        assert np.sqrt(np.mean(np.square(stated))) == pytest.approx(np.std(off), rel=0.15)
+
+    def test_epochs_without_replacement_leave_little_doubt(self):
+        rng = np.random.default_rng(4)
+        labels, drawn, with_replacement = np.repeat(np.arange(3), [20, 60, 120]), ClassFrequencies(), ClassFrequencies()
+        for _ in range(40):
+            order = rng.permutation(labels)
+            for part in np.split(order, 2):
+                drawn.add(np.bincount(part, minlength=3).astype(float), 100.0)
+                chance = rng.choice(labels, 100)
+                with_replacement.add(np.bincount(chance, minlength=3).astype(float), 100.0)
+        assert drawn.now.usual_doubt < 0.5 * with_replacement.now.usual_doubt
 
     def test_no_samples_change_nothing(self):
         frequencies = ClassFrequencies()
@@ -239,8 +310,9 @@ means = st.integers(2, 5).flatmap(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(pair=means, noise=st.sampled_from([0.0, 0.1, 1e6]), counts=st.lists(st.integers(0, 5), min_size=5, max_size=5))
+@example(pair=[[np.nan] + [0.0] * 5, [0.0] * 6], noise=0.0, counts=[0] * 5)
 def test_nothing_fails_on_odd_windows(pair, noise, counts):
     """Missing classes, zero counts, equal means: a finite growth with finite variances, or none."""
     a, b = (reading(np.array(z).reshape(-1, 2), noise) for z in pair)

@@ -77,7 +77,7 @@ def test_the_state_itself_is_continued(saved):
 
 @pytest.mark.parametrize(
     "state",
-    [{"version": 1}, {"weights": torch.zeros(3)}, {"version": 3, "monitor": {}}, {"version": 2, "monitor": {}}, {1: 2}],
+    [{"version": 1}, {"weights": torch.zeros(3)}, {"version": 4, "monitor": {}}, {"version": 3, "monitor": {}}, {1: 2}],
 )
 def test_foreign_and_older_states_are_told(state):
     (line,) = goes_on(state)
