@@ -98,6 +98,21 @@ def in_cache(x: Tensor, least: int = 1) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(x), step))
 
 
+def lengths(x: Tensor, origin: Tensor | None = None) -> Tensor:
+    """Norms (N,) of rows (N, p), or of their differences from others (N, p) or from one (p,): no copy of many rows.
+
+    >>> lengths(torch.tensor([[3.0, 5.0], [0.0, 1.0]]), torch.tensor([0.0, 1.0]))
+    tensor([5., 0.])
+    """
+    if origin is None:
+        found: Tensor = torch.linalg.vector_norm(x, dim=1)
+        return found
+    found = x.new_empty(len(x))
+    for rows in in_cache(x):
+        torch.linalg.vector_norm(x[rows] - (origin[rows] if origin.ndim > 1 else origin), dim=1, out=found[rows])
+    return found
+
+
 def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     """⟨x − c, m_k − c⟩ (N, K) and ‖m_k − c‖² (K,) about the centre c of the known means.
 
@@ -108,12 +123,11 @@ def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     >>> projections_on(torch.tensor([[3.0]]), torch.tensor([[0.0], [2.0]]))
     (tensor([[-2.,  2.]]), tensor([1., 1.]))
     """
-    parts, unknown = pieces(*means.shape), means.sum(1).isnan()
-    if len(parts) > 1:  # no copy of very many means
-        totals = [torch.where(unknown[rows].unsqueeze(1), 0, means[rows]).sum(0) for rows in parts]
+    parts, centre = pieces(*means.shape), means.mean(0)
+    if bool(centre.isnan().any()):
+        unknown = means.sum(1).isnan()
+        totals = [torch.where(unknown[rows].unsqueeze(1), 0, means[rows]).sum(0) for rows in parts]  # no copy of many
         centre = torch.stack(totals).sum(0) / (~unknown).sum()
-    else:
-        centre = means[~unknown].mean(0) if bool(unknown.any()) else means.mean(0)
     found, squared = features.new_empty(len(means), len(features)), features.new_empty(len(means))
     for rows in parts:
         candidates = (means[rows] - centre).to(features.dtype)
