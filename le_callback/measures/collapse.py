@@ -17,7 +17,6 @@ from torch import Tensor
 from le_callback.measures.base import Measure, SourceWindow
 from le_callback.measures.geometry import AT_ONCE, in_cache
 from le_callback.measures.mean_geometry import MeanGeometry
-from le_callback.measures.neural_collapse import eigenvalue_variation
 from le_callback.measures.pair_cosines import PairCosines
 from le_callback.measures.span import Span
 from le_callback.moments.statistics import ClassStatistics
@@ -261,7 +260,7 @@ def mean_collapse(
         distance=pairs.distance,
         duality=duality[0],
         duality_cosine=duality[1],
-        rank=(K - 1) / (1 + eigenvalue_variation(geometry)),
+        rank=(K - 1) / (1 + geometry.eigenvalue_variation),
         stable_rank=stable_rank(geometry) if ranked else NAN,
     )
 

@@ -11,6 +11,7 @@ from le_callback.moments.sums import pieces
 
 BLOCK = 128  # rows of the Gram matrix that are computed at once
 WIDE_NUMBERS = 2**18  # distances of means of up to so many numbers are taken in double precision
+FEW_NUMBERS = 2**14  # … also where their products are known
 CANCELLED = 1 / 64  # of ‖X̄_k‖² + ‖X̄_l‖²: below, 2⟨X̄_k, X̄_l⟩ takes too many digits away
 MAX_CLOSE_PAIRS = 8  # a class, that are taken one by one
 AT_ONCE = 2**16  # numbers that the cache holds
@@ -66,7 +67,7 @@ def squared_distances(means: Tensor, gram: Tensor | None = None) -> Tensor:
     tensor([[ 0., 25.],
             [25.,  0.]])
     """
-    if means.numel() > WIDE_NUMBERS:
+    if means.numel() > (WIDE_NUMBERS if gram is None else FEW_NUMBERS):
         products = centred_gram(means) if gram is None else gram.to(means)
         squares = products.diagonal()
         total = squares.unsqueeze(0) + squares.unsqueeze(1)

@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from le_callback.measures.geometry import centre_of, products
+from le_callback.measures.geometry import centre_of, in_cache, products
 
 EXACT_CLASSES = 2048  # of more, not all pairs are looked at
 WIDEST = 4096  # dimensions (or classes) of which products are made
@@ -52,6 +52,32 @@ class MeanGeometry:
         """(K,) ‖m_k‖."""
         norms: Tensor = torch.linalg.vector_norm(self.centred, dim=1)
         return norms
+
+    @cached_property
+    def eigenvalue_variation(self) -> float:
+        """Variance over squared mean of the K − 1 eigenvalues of M Mᵀ; NaN where there are too many for products.
+
+        >>> MeanGeometry(torch.eye(3, dtype=torch.float64)).eigenvalue_variation < 1e-12
+        True
+        """
+        K, p = self.num_classes, self.num_features
+        if self.by_dimension:
+            products, missing, shift = self.second, K - 1 - p, 0.0
+        elif self.exact:
+            products, missing, shift = self.gram, 0, 1 / K
+        else:
+            return torch.nan
+        diagonal = products.diagonal()
+        mean = float(diagonal.double().sum() if products.device.type == "cpu" else diagonal.sum()) / (K - 1)
+        if not mean > 0:
+            return torch.nan
+        squares = []
+        for rows in in_cache(products):
+            rest = products[rows] + mean * shift
+            rest.diagonal(rows.start).sub_(mean)
+            squares.append(rest.square_().sum())
+        total = float(torch.stack(squares).sum())
+        return (total + missing * mean**2) / ((K - 1) * mean**2)
 
     @property
     def by_dimension(self) -> bool:

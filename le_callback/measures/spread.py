@@ -50,11 +50,14 @@ def sample_spread(features: Tensor, labels: Tensor, num_classes: int) -> Spread:
     x = x - x.mean(0)
     x = x.double() if x.numel() <= WIDE_NUMBERS else x
     present, y, count = torch.unique(y, return_inverse=True, return_counts=True)
-    own = x.new_zeros(len(present), x.shape[1]).index_add_(0, y, x) / count.unsqueeze(1)
-    inner = x - own.index_select(0, y)
     n, p = x.shape
+    own = x.new_zeros(len(present), p).index_add_(0, y, x) / count.unsqueeze(1)
+    inner, repeated = x, count.index_select(0, y) > 1
+    if not bool(repeated.all()):  # a single sample does not deviate from its own mean
+        inner, y = inner[repeated], y[repeated]
+    inner = inner - own.index_select(0, y)
     # of n ≤ p samples those among samples have the same trace and norm as those of dimensions
-    total, within = (products(v) if n <= p else v.T @ v for v in (x, inner))
+    total, within = (products(v) if len(v) <= p else v.T @ v for v in (x, inner))
     trace, squares, inner_trace, inner_squares = torch.stack(
         [total.diagonal().sum(), total.square().sum(), within.diagonal().sum(), within.square().sum()]
     ).tolist()
