@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from le_callback.measures.base import MAX_PAIRED, Measure, SourceWindow
+from le_callback.measures.base import Measure, SourceWindow
 from le_callback.measures.geometry import centre_of, projections_on, squared_distances
 from le_callback.measures.nearest_mean import on_host
 from le_callback.values import NAN, Array, Tag

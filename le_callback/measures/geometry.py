@@ -146,6 +146,7 @@ def nearest_by(products: Tensor, squared: Tensor) -> Tensor:
     """
     found = []
     for few in torch.split(products, max(1, DISTANCES // max(1, products.shape[1]))):
-        distances = torch.add(squared, few, alpha=-2)  # ‖x − m‖² up to ‖x‖²
-        found.append(distances.nan_to_num_(nan=torch.inf).argmin(1))
+        # ‖x − m‖² up to ‖x‖²; candidates down the columns, as ``projections_on`` lays them
+        distances = torch.add(squared.unsqueeze(1), few.T, alpha=-2)
+        found.append(distances.nan_to_num_(nan=torch.inf).min(0).indices)
     return torch.cat(found)
