@@ -52,7 +52,18 @@ def products(x: Tensor) -> Tensor:
     for start in range(0, K, BLOCK):  # it is symmetric: half of it need not be computed
         block = slice(start, start + BLOCK)
         torch.mm(x[block], x[start:].T, out=gram[block, start:])
-        gram[start + BLOCK :, block] = gram[block, start + BLOCK :].T
+    return mirrored(gram)
+
+
+def mirrored(gram: Tensor) -> Tensor:
+    """A symmetric matrix (K, K) of which blocks below the diagonal were left out; they are filled in place.
+
+    >>> mirrored(torch.tensor([[1.0, 2.0], [2.0, 1.0]])).shape
+    torch.Size([2, 2])
+    """
+    for start in range(0, len(gram), BLOCK):
+        stop = start + BLOCK
+        gram[stop:, start:stop] = gram[start:stop, stop:].T
     return gram
 
 

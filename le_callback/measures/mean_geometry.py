@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from le_callback.measures.geometry import centre_of, in_cache, products
+from le_callback.measures.geometry import BLOCK, centre_of, in_cache, mirrored, products
 
 EXACT_CLASSES = 2048  # of more, not all pairs are looked at
 WIDEST = 4096  # dimensions (or classes) of which products are made
@@ -95,10 +95,12 @@ class MeanGeometry:
         return self._second(self.norms)
 
     def _second(self, norms: Tensor | None) -> Tensor:
-        total = self.centred.new_zeros(self.num_features, self.num_features)
+        p = self.num_features
+        total = self.centred.new_zeros(p, p)
         for start in range(0, self.num_classes, _ROWS):
             rows = self.centred[start : start + _ROWS]
             if norms is not None:
                 rows = rows / norms[start : start + _ROWS].unsqueeze(1)
-            total.addmm_(rows.T, rows)
-        return total
+            for first in range(0, p, BLOCK):  # it is symmetric: half of it need not be computed
+                total[first : first + BLOCK, first:].addmm_(rows[:, first : first + BLOCK].T, rows[:, first:])
+        return mirrored(total)
