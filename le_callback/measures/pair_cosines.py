@@ -199,8 +199,10 @@ class _Nearest:
         assert isinstance(tile.second, slice)
         if bool((largest <= self._beaten).all()):
             return
+        if bool(largest.isnan().any()):
+            largest = cosines.nan_to_num(nan=-2.0).amax(1)
         # each of the n largest entries lies in one of the n rows of largest maximum
-        rows = largest.nan_to_num(nan=torch.inf).topk(min(NEAR_PAIRS, len(cosines))).indices
+        rows = largest.topk(min(NEAR_PAIRS, len(cosines))).indices
         values, places = cosines[rows].flatten().nan_to_num_(nan=-2.0).topk(min(NEAR_PAIRS, cosines.numel()))
         columns = cosines.shape[1]
         found = torch.stack([rows[places // columns] + tile.first.start, places % columns + tile.second.start], dim=1)
