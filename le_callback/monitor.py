@@ -297,9 +297,9 @@ class SeparationMonitor:
         part = None
         if following is not None:
             part = Part(following.num_classes, following.classes, *window.samples(HEAD))
-        x, _ = window.samples("features")
-        weights = read_head(head, self.num_classes, x.shape[1], x.device)
         sources = {layer: _source(window, layer, part) for layer in ("features", "logits")}
+        x = sources["features"].samples
+        weights = read_head(head, self.num_classes, x.shape[1], x.device)
         if self.every is not None:
             return sources, {"features": _source(self.every, "features", None, weights)}
         features, logits = sources["features"], sources["logits"]

@@ -45,13 +45,18 @@ def class_products(before: Array, after: Array, weights: Array) -> Array:
         e, d = before[piece] - centre, after[piece] - before[piece]
         shared[1 : 1 + J] += w[:, piece] @ e
         shared[1 + J :] += w[:, piece] @ d
-        found[piece, E, E], found[piece, D, D] = np.einsum("kq,kq->k", e, e), np.einsum("kq,kq->k", d, d)
-        found[piece, E, D] = found[piece, D, E] = np.einsum("kq,kq->k", e, d)
+        found[piece, E, E], found[piece, D, D] = _products(e, e), _products(d, d)
+        found[piece, E, D] = found[piece, D, E] = _products(e, d)
     for piece in pieces:  # once the means are known
         for own, vectors in ((E, before[piece] - centre), (D, after[piece] - before[piece])):
             found[piece, own, C:] = found[piece, C:, own] = vectors @ shared.T
     found[:, C:, C:] = shared @ shared.T
     return found
+
+
+def _products(x: Array, y: Array) -> Array:
+    """⟨x_k, y_k⟩ of rows ``(K, q)``."""
+    return np.asarray((x[:, None] @ y[..., None])[:, 0, 0])
 
 
 def chosen(products: Array, weights: slice) -> Array:

@@ -92,9 +92,10 @@ def _of_window(window: SourceWindow) -> ClassClouds:
 
 def _gaps(window: SourceWindow) -> tuple[float, float]:
     """Of the nearest and the farthest two class means, of those whose pairs are kept, sampling noise removed."""
-    wide = window.wide_means
-    means = wide[window.paired.to(wide.device)]
-    distances = squared_distances(means)
+    wide, geometry = window.wide_means, window.geometry
+    places = window.paired.to(wide.device)
+    products = geometry.gram[places.unsqueeze(1), places] * geometry.scale**2 if geometry.exact else None
+    distances = squared_distances(wide[places], products)
     noise = window.compared.mean_noise[window.paired].to(distances)
     squared = distances - noise.unsqueeze(0) - noise.unsqueeze(1)
     K = len(squared)

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
-from le_callback.measures.geometry import AT_ONCE, in_cache
+from le_callback.measures.geometry import in_cache
 from le_callback.measures.mean_geometry import MeanGeometry
-from le_callback.measures.neural_collapse import eigenvalue_variation
 from le_callback.measures.pair_cosines import PairCosines
 from le_callback.measures.span import Span
 from le_callback.moments.statistics import ClassStatistics
@@ -202,19 +201,21 @@ def _within(window: SourceWindow) -> tuple[float, int]:
     Every deviation d from the mean of its own class counts 1 − 1/n_k degrees of freedom: Σ dᵀΣ_B⁺d/K over their sum is
     tr(Σ_W Σ_B⁺)/K if all samples of the window are kept, and else its estimate from these.
     """
-    freedom = 1 - lone_share(window.compared)
-    rows = (freedom[window.labels] > 1e-3).nonzero().flatten()
-    K, p = window.compared.mean.shape
+    freedom = (1 - lone_share(window.compared)).index_select(0, window.labels)
+    x, y, means = window.features, window.labels, window.compared.mean
+    if not bool((free := freedom > 1e-3).all()):
+        x, y, freedom = x[free], y[free], freedom[free]
+    K, p = means.shape
     most = max(_LEAST_PROJECTED, min(_PROJECTED_WORK // (K * p), _PROJECTED_NUMBERS // p))
-    rows = rows[:: max(1, -(-len(rows) // most))]
-    span = Span.of(window.geometry) if len(rows) else None
+    every = max(1, -(-len(y) // most))
+    x, y, freedom = x[::every], y[::every], freedom[::every]
+    span = Span.of(window.geometry) if len(y) else None
     if span is None:
         return NAN, 0
-    labels, x, means, total = window.labels[rows], window.features, window.compared.mean, 0.0
-    for piece in torch.split(rows, max(_LEAST_PROJECTED, AT_ONCE // p)):
-        deviations = x.index_select(0, piece).sub_(means.index_select(0, window.labels[piece]))
-        total += float(span.apply(deviations).square().sum())
-    return total / float(freedom[labels].sum()), len(rows)
+    pieces = in_cache(x, least=_LEAST_PROJECTED)
+    projected = [span.projected(x[rows] - means.index_select(0, y[rows])) for rows in pieces]
+    total = float(span.solved(torch.cat(projected, dim=1)).square_().sum())
+    return total / float(freedom.sum()), len(y)
 
 
 class MeanCollapse(NamedTuple):
@@ -261,7 +262,7 @@ def mean_collapse(
         distance=pairs.distance,
         duality=duality[0],
         duality_cosine=duality[1],
-        rank=(K - 1) / (1 + eigenvalue_variation(geometry)),
+        rank=(K - 1) / (1 + geometry.eigenvalue_variation),
         stable_rank=stable_rank(geometry) if ranked else NAN,
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from le_callback.measures.base import MAX_PAIRED, Measure, SourceWindow
+from le_callback.measures.base import Measure, SourceWindow
 from le_callback.measures.geometry import centre_of, projections_on, squared_distances
 from le_callback.measures.nearest_mean import on_host
 from le_callback.values import NAN, Array, Tag
@@ -129,23 +129,20 @@ def score_discriminability(scores: Tensor, labels: Tensor) -> Tensor:
     counts = torch.bincount(labels, minlength=K).to(z.dtype)
     table = _summed(z, labels) / counts.clamp(min=1).unsqueeze(1)
     residual = z - table.index_select(0, labels)
-    along = (residual.gather(1, labels.unsqueeze(1)) - residual).square()
-    squares = _summed(along, labels)
-    dof = counts.unsqueeze(0) + counts.unsqueeze(1) - 2
-    deviation = ((squares + squares.T) / dof.clamp(min=1)).sqrt()
+    squares = _summed(residual.gather(1, labels.unsqueeze(1)).sub(residual).square_(), labels)
+    counts = torch.where(counts > 0, counts, -torch.inf)  # no samples: no degrees of freedom with any other class
+    dof = (counts - 2).unsqueeze(1) + counts
+    deviation = (squares + squares.T).div_(dof.clamp(min=1)).sqrt_()
     lead = table.diagonal().unsqueeze(1) - table  # mean over class k of s = z_k − z_l
-    distance = lead + lead.T
-    sampled = counts > 0
-    usable = (dof >= 1) & sampled.unsqueeze(0) & sampled.unsqueeze(1) & (distance != 0)
-    usable &= ~torch.eye(K, dtype=torch.bool, device=z.device)
-    return torch.where(usable, distance / deviation, torch.nan)
+    distance = lead + lead.T  # 0 on the diagonal
+    return (distance / deviation).masked_fill_((dof < 1).logical_or_(distance == 0), torch.nan)
 
 
 def _summed(x: Tensor, labels: Tensor) -> Tensor:
     """Sums of rows (N, K) by their labels (K, K)."""
     K = x.shape[1]
-    if K <= MAX_PAIRED:  # index_add_ takes several times as long
-        return (torch.arange(K, device=x.device).unsqueeze(1) == labels).to(x.dtype) @ x
+    if x.stride(0) == 1 < x.stride(1):  # the columns lie side by side, as of ``projections_on``
+        return x.new_zeros(K, K).index_add_(1, labels, x.T).T
     return x.new_zeros(K, K).index_add_(0, labels, x)
 
 

@@ -42,7 +42,7 @@ def effective_training(logit_means: Tensor) -> EffectiveTraining:
     >>> effective_training(torch.zeros(2, 2))
     EffectiveTraining(psi=0.707..., residue=0.707...)
     """
-    seen = ~logit_means.isnan().any(1)
+    seen = ~logit_means.sum(1).isnan()
     X = logit_means if bool(seen.all()) else logit_means[seen]
     X = X.double() if X.numel() <= WIDE_NUMBERS else X
     share = X.softmax(1)

@@ -11,6 +11,7 @@ from le_callback.moments.sums import pieces
 
 BLOCK = 128  # rows of the Gram matrix that are computed at once
 WIDE_NUMBERS = 2**18  # distances of means of up to so many numbers are taken in double precision
+FEW_NUMBERS = 2**14  # … also where their products are known
 CANCELLED = 1 / 64  # of ‖X̄_k‖² + ‖X̄_l‖²: below, 2⟨X̄_k, X̄_l⟩ takes too many digits away
 MAX_CLOSE_PAIRS = 8  # a class, that are taken one by one
 AT_ONCE = 2**16  # numbers that the cache holds
@@ -51,7 +52,18 @@ def products(x: Tensor) -> Tensor:
     for start in range(0, K, BLOCK):  # it is symmetric: half of it need not be computed
         block = slice(start, start + BLOCK)
         torch.mm(x[block], x[start:].T, out=gram[block, start:])
-        gram[start + BLOCK :, block] = gram[block, start + BLOCK :].T
+    return mirrored(gram)
+
+
+def mirrored(gram: Tensor) -> Tensor:
+    """A symmetric matrix (K, K) of which blocks below the diagonal were left out; they are filled in place.
+
+    >>> mirrored(torch.tensor([[1.0, 2.0], [2.0, 1.0]])).shape
+    torch.Size([2, 2])
+    """
+    for start in range(0, len(gram), BLOCK):
+        stop = start + BLOCK
+        gram[stop:, start:stop] = gram[start:stop, stop:].T
     return gram
 
 
@@ -66,7 +78,7 @@ def squared_distances(means: Tensor, gram: Tensor | None = None) -> Tensor:
     tensor([[ 0., 25.],
             [25.,  0.]])
     """
-    if means.numel() > WIDE_NUMBERS:
+    if means.numel() > (WIDE_NUMBERS if gram is None else FEW_NUMBERS):
         products = centred_gram(means) if gram is None else gram.to(means)
         squares = products.diagonal()
         total = squares.unsqueeze(0) + squares.unsqueeze(1)
@@ -98,6 +110,21 @@ def in_cache(x: Tensor, least: int = 1) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(x), step))
 
 
+def lengths(x: Tensor, origin: Tensor | None = None) -> Tensor:
+    """Norms (N,) of rows (N, p), or of their differences from others (N, p) or from one (p,): no copy of many rows.
+
+    >>> lengths(torch.tensor([[3.0, 5.0], [0.0, 1.0]]), torch.tensor([0.0, 1.0]))
+    tensor([5., 0.])
+    """
+    if origin is None:
+        found: Tensor = torch.linalg.vector_norm(x, dim=1)
+        return found
+    found = x.new_empty(len(x))
+    for rows in in_cache(x):
+        torch.linalg.vector_norm(x[rows] - (origin[rows] if origin.ndim > 1 else origin), dim=1, out=found[rows])
+    return found
+
+
 def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     """⟨x − c, m_k − c⟩ (N, K) and ‖m_k − c‖² (K,) about the centre c of the known means.
 
@@ -108,12 +135,11 @@ def projections_on(features: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     >>> projections_on(torch.tensor([[3.0]]), torch.tensor([[0.0], [2.0]]))
     (tensor([[-2.,  2.]]), tensor([1., 1.]))
     """
-    parts, unknown = pieces(*means.shape), means.sum(1).isnan()
-    if len(parts) > 1:  # no copy of very many means
-        totals = [torch.where(unknown[rows].unsqueeze(1), 0, means[rows]).sum(0) for rows in parts]
+    parts, centre = pieces(*means.shape), means.mean(0)
+    if bool(centre.isnan().any()):
+        unknown = means.sum(1).isnan()
+        totals = [torch.where(unknown[rows].unsqueeze(1), 0, means[rows]).sum(0) for rows in parts]  # no copy of many
         centre = torch.stack(totals).sum(0) / (~unknown).sum()
-    else:
-        centre = means[~unknown].mean(0) if bool(unknown.any()) else means.mean(0)
     found, squared = features.new_empty(len(means), len(features)), features.new_empty(len(means))
     for rows in parts:
         candidates = (means[rows] - centre).to(features.dtype)
@@ -131,6 +157,7 @@ def nearest_by(products: Tensor, squared: Tensor) -> Tensor:
     """
     found = []
     for few in torch.split(products, max(1, DISTANCES // max(1, products.shape[1]))):
-        distances = torch.add(squared, few, alpha=-2)  # ‖x − m‖² up to ‖x‖²
-        found.append(distances.nan_to_num_(nan=torch.inf).argmin(1))
+        # ‖x − m‖² up to ‖x‖²; candidates down the columns, as ``projections_on`` lays them
+        distances = torch.add(squared.unsqueeze(1), few.T, alpha=-2)
+        found.append(distances.nan_to_num_(nan=torch.inf).min(0).indices)
     return torch.cat(found)

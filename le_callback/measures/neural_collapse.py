@@ -151,29 +151,8 @@ def etf_error(geometry: MeanGeometry) -> float:
     >>> etf_error(MeanGeometry(torch.eye(3, dtype=torch.float64))) < 1e-12
     True
     """
-    q = eigenvalue_variation(geometry)
+    q = geometry.eigenvalue_variation
     return math.sqrt(max(-2 * math.expm1(-0.5 * math.log1p(q)), 0.0)) if q == q else NAN
-
-
-def eigenvalue_variation(geometry: MeanGeometry) -> float:
-    """Variance over squared mean of the K − 1 eigenvalues of M Mᵀ; NaN as for ``etf_error``.
-
-    >>> eigenvalue_variation(MeanGeometry(torch.eye(3, dtype=torch.float64))) < 1e-12
-    True
-    """
-    K, p = geometry.num_classes, geometry.num_features
-    if geometry.by_dimension:
-        products, missing, shift = geometry.second, K - 1 - p, 0.0
-    elif geometry.exact:
-        products, missing, shift = geometry.gram, 0, 1 / K
-    else:
-        return NAN
-    mean = float(products.diagonal().double().sum() if products.device.type == "cpu" else products.trace()) / (K - 1)
-    if not mean > 0:
-        return NAN
-    rest = products + mean * shift
-    rest.diagonal().sub_(mean)
-    return (float(rest.square().sum()) + missing * mean**2) / ((K - 1) * mean**2)
 
 
 def _angles_of(geometry: MeanGeometry, pairs: Tensor) -> list[tuple[int, int, float]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -56,11 +57,11 @@ class PairCosines:
 
 @dataclass(frozen=True)
 class _Tile:
-    """Some pairs: products (n,) of classes (n,) and (n,), or (r, c) of classes (r, 1) and (1, c)."""
+    """Some pairs: products (n,) of classes (n,) and (n,), or (r, c) of rows and columns that lie side by side."""
 
     products: Tensor
-    first: Tensor
-    second: Tensor
+    first: Tensor | slice
+    second: Tensor | slice
 
 
 def pair_cosines(geometry: MeanGeometry, spreads: Tensor | None = None) -> PairCosines:
@@ -73,17 +74,14 @@ def pair_cosines(geometry: MeanGeometry, spreads: Tensor | None = None) -> PairC
     Source: uniformity Wang, Isola 2020 (t = 2); distance Galanti, György, Hutter 2022.
     """
     K = geometry.num_classes
-    reader = _Reader(geometry, spreads)
-    tiles = _all_tiles(geometry) if geometry.exact else _drawn_tiles(geometry)
-    near = []
-    for tile in tiles:
-        cosines = reader.add(tile)
+    reader, nearest = _Reader(geometry, spreads), _Nearest()
+    for tile in _all_tiles(geometry) if geometry.exact else _drawn_tiles(geometry):
+        cosines, largest = reader.add(tile)
         if geometry.exact:
-            near.append(_nearest(tile, cosines))
+            nearest.add(tile, cosines, largest)
     looked_at = drawn = reader.pairs
     if geometry.exact:
-        found, values = (torch.cat(column) for column in zip(*near, strict=True))
-        pairs, _ = nearest_of(values, found[:, 0], found[:, 1])
+        pairs = nearest.pairs
     else:
         pairs, _, looked_at = near_pairs(geometry.centred, geometry.norms)
     x, square, angle, deviation, uniform, distance = reader.means(None if geometry.exact else _moments(geometry))
@@ -105,37 +103,43 @@ class _Reader:
     """Sums over pairs, tile by tile, with x = cos + 1/(K−1)."""
 
     def __init__(self, geometry: MeanGeometry, spreads: Tensor | None) -> None:
-        self._geometry = geometry
+        self._geometry, norms = geometry, geometry.norms
         self._ideal = -1 / (geometry.num_classes - 1)
+        self._unknown = norms.new_full((), torch.nan)
         # distances are those of the scaled means
-        self._spreads = None if spreads is None else (spreads / geometry.scale**2 / 2).to(geometry.centred.dtype)
-        self._sums = torch.zeros(6, dtype=torch.float64, device=geometry.centred.device)
+        self._spreads = None if spreads is None else (spreads / geometry.scale**2 / 2).to(norms.dtype)
+        self._squares = norms.square()
+        self._sums: list[Tensor] = []
         self.pairs = 0
 
-    def add(self, tile: _Tile) -> Tensor:
-        """Add the pairs of a tile; their cosines."""
-        norms, products = self._geometry.norms, tile.products
-        first, second = norms[tile.first], norms[tile.second]
-        cosines = (products / first / second).clamp_(-1, 1)
+    def add(self, tile: _Tile) -> tuple[Tensor, Tensor]:
+        """Add the pairs of a tile; their cosines, and the largest of each row."""
+        first, second = _both(self._geometry.norms, tile)
+        cosines = (tile.products / first).div_(second).clamp_(-1, 1)
+        largest = cosines.amax(-1)
         x = cosines - self._ideal
         turn = cosines.acos().sub_(math.acos(self._ideal))
-        sums = [x.sum(), x.square().sum(), turn.sum(), turn.square().sum(), x.mul_(4).expm1_().sum()]
-        if self._spreads is not None:
-            distances = self._distances(tile, first.square() + second.square())
-            # two classes at one point without any spread: there is no distance to compare with
-            sums.append(((self._spreads[tile.first] + self._spreads[tile.second]) / distances).sum())
+        flat, turned = x.view(-1), turn.view(-1)
+        sums = [flat.sum(), flat.dot(flat), turned.sum(), turned.dot(turned), flat.mul_(4).expm1_().sum()]
+        if self._spreads is None:
+            sums.append(self._unknown)
         else:
-            sums.append(x.new_full((), torch.nan))
-        self._sums += torch.stack(sums).double()
-        self.pairs += products.numel()
-        return cosines
+            first, second = _both(self._spreads, tile)
+            # two classes at one point without any spread: there is no distance to compare with
+            sums.append(torch.add(first, second).div_(self._distances(tile, largest)).sum())
+        self._sums += sums
+        self.pairs += tile.products.numel()
+        return cosines, largest
 
-    def _distances(self, tile: _Tile, total: Tensor) -> Tensor:
+    def _distances(self, tile: _Tile, largest: Tensor) -> Tensor:
         """‖m_k − m_l‖²; of close means one by one, as their products would cancel."""
+        total = torch.add(*_both(self._squares, tile))
         distances = torch.add(total, tile.products, alpha=-2).clamp_(min=0)
-        if tile.products.dtype == torch.float32 and bool((distances / total).amin() < _CANCELLED):
+        # at least (1 − cos) of the total
+        if tile.products.dtype == torch.float32 and not bool((largest < 1 - _CANCELLED).all()):
             close = distances < _CANCELLED * total
-            first, second = (t.expand_as(close)[close] for t in (tile.first, tile.second))
+            index = torch.arange(self._geometry.num_classes, device=close.device)
+            first, second = (t.expand_as(close)[close] for t in _both(index, tile))
             M = self._geometry.centred
             exact = [
                 (M[a] - M[b]).square_().sum(1)
@@ -150,7 +154,8 @@ class _Reader:
         Args:
             moments: of x and x² over all pairs, where the tiles hold some pairs only.
         """
-        found: list[float] = (self._sums / max(self.pairs, 1)).tolist()
+        total = torch.stack(self._sums).view(-1, 6).double().sum(0)
+        found: list[float] = (total / max(self.pairs, 1)).tolist()
         if moments is None:
             return found
         sine_sq = 1 - self._ideal**2
@@ -159,36 +164,82 @@ class _Reader:
         return [mean + a * x + b * square for mean, (a, b) in zip(found, slopes, strict=True)]
 
 
+def _both(values: Tensor, tile: _Tile) -> tuple[Tensor, Tensor]:
+    """What belongs to the first and to the second class of the pairs, of values (K,)."""
+    first, second = values[tile.first], values[tile.second]
+    return (first, second) if tile.products.ndim == 1 else (first.unsqueeze(1), second)
+
+
+class _Nearest:
+    """The nearest pairs of all tiles."""
+
+    def __init__(self) -> None:
+        self._pairs: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._beaten = -torch.inf  # by as many pairs as are wanted
+
+    @property
+    def pairs(self) -> Tensor:
+        """(T, 2), the nearest first."""
+        return self._best()[0]
+
+    def _best(self) -> tuple[Tensor, Tensor]:
+        pairs = torch.cat(self._pairs)
+        return nearest_of(torch.cat(self._values), pairs[:, 0], pairs[:, 1])
+
+    def add(self, tile: _Tile, cosines: Tensor, largest: Tensor) -> None:
+        """Look through the pairs of a tile, of which the largest cosines (r,) of each row are known."""
+        if cosines.ndim == 1:
+            assert isinstance(tile.first, Tensor)
+            assert isinstance(tile.second, Tensor)
+            if cosines.numel() <= NEAR_PAIRS or not bool(largest <= self._beaten):
+                self._take(*nearest_of(cosines, tile.first, tile.second))
+            return
+        assert isinstance(tile.first, slice)
+        assert isinstance(tile.second, slice)
+        if bool((largest <= self._beaten).all()):
+            return
+        if bool(largest.isnan().any()):
+            largest = cosines.nan_to_num(nan=-2.0).amax(1)
+        # each of the n largest entries lies in one of the n rows of largest maximum
+        rows = largest.topk(min(NEAR_PAIRS, len(cosines))).indices
+        values, places = cosines[rows].flatten().nan_to_num_(nan=-2.0).topk(min(NEAR_PAIRS, cosines.numel()))
+        columns = cosines.shape[1]
+        found = torch.stack([rows[places // columns] + tile.first.start, places % columns + tile.second.start], dim=1)
+        self._take(found, values)
+
+    def _take(self, pairs: Tensor, values: Tensor) -> None:
+        self._pairs.append(pairs)
+        self._values.append(values)
+        if len(self._values) > 1:
+            best = self._best()
+            self._pairs, self._values = [best[0]], [best[1]]
+        if len(self._values[0]) == NEAR_PAIRS:
+            self._beaten = float(self._values[0][-1])
+
+
+@lru_cache(maxsize=8)
+def _above_diagonal(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the pairs of n classes."""
+    rows, columns = torch.triu_indices(n, n, 1, device=device)
+    return rows, columns
+
+
 def _all_tiles(geometry: MeanGeometry) -> Iterator[_Tile]:
     """Every pair once."""
     K, gram = geometry.num_classes, geometry.gram
-    index = torch.arange(K, device=gram.device)
     for start in range(0, K, _BLOCK):
         stop = min(start + _BLOCK, K)
-        rows, columns = (t + start for t in torch.triu_indices(stop - start, stop - start, 1, device=gram.device))
+        rows, columns = (t + start if start else t for t in _above_diagonal(stop - start, gram.device))
         yield _Tile(gram[rows, columns], rows, columns)
         if stop < K:
-            block = gram[start:stop, stop:]
-            yield _Tile(block, index[start:stop].unsqueeze(1), index[stop:].unsqueeze(0))
-
-
-def _nearest(tile: _Tile, cosines: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest pairs of a tile."""
-    first, second = tile.first, tile.second
-    if cosines.ndim == 1:
-        return nearest_of(cosines, first, second)
-    # each of the n largest entries lies in one of the n rows of largest maximum
-    rows = cosines.nan_to_num(nan=-2.0).amax(1).topk(min(NEAR_PAIRS, len(cosines))).indices
-    cosines = cosines[rows]
-    values, places = cosines.flatten().nan_to_num_(nan=-2.0).topk(min(NEAR_PAIRS, cosines.numel()))
-    columns = cosines.shape[1]
-    return torch.stack([first[rows[places // columns], 0], second[0, places % columns]], dim=1), values
+            yield _Tile(gram[start:stop, stop:], slice(start, stop), slice(stop, K))
 
 
 def _drawn_tiles(geometry: MeanGeometry) -> Iterator[_Tile]:
     """All pairs of some classes, of others, …: the same in every window."""
     K, generator, M = geometry.num_classes, torch.Generator().manual_seed(0), geometry.centred
-    rows, columns = torch.triu_indices(_DRAWN_CLASSES, _DRAWN_CLASSES, 1, device=M.device)
+    rows, columns = _above_diagonal(_DRAWN_CLASSES, M.device)
     for _ in range(_DRAWN_BLOCKS):
         classes = torch.randperm(K, generator=generator)[:_DRAWN_CLASSES].to(M.device)
         block = M[classes]

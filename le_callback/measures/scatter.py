@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
-from le_callback.measures.geometry import WIDE_NUMBERS
+from le_callback.measures.geometry import WIDE_NUMBERS, lengths
+from le_callback.measures.mean_geometry import MeanGeometry
 from le_callback.measures.nearest_mean import on_host
-from le_callback.moments.statistics import ClassStatistics
+from le_callback.moments.statistics import ClassStatistics, widened
 from le_callback.values import NAN, Array, Tag
+
+_FIRST = 9  # samples that show most units to be alive
 
 
 @dataclass(frozen=True)
@@ -46,28 +49,28 @@ class Scatter:
     size: Array
 
 
-def total_scatter(statistics: ClassStatistics) -> tuple[float, float, float]:
+def total_scatter(statistics: ClassStatistics, geometry: MeanGeometry | None = None) -> tuple[float, float, float]:
     """Return tr Σ_B, the mean distance of class means and the mean square of samples from the mean of all samples.
 
     The last by the law of total variance: Σ_k W_k (s_k + ‖X̄_k − X̄‖²)/W with s_k the variance about X̄_k.
 
     Args:
         statistics: of the K classes, all of them seen.
+        geometry: of their means, if it is known.
 
     >>> from le_callback.moments import ClassMoments
     >>> x, y = torch.tensor([[-1.0], [1.0], [9.0], [11.0]]), torch.tensor([0, 0, 1, 1])
     >>> total_scatter(ClassMoments(num_classes=2, num_features=1)(x, y))
     (25.0, 5.0, 26.0)
     """
-    centred = statistics.mean - statistics.mean.mean(0)
-    centred = centred.double() if centred.numel() <= WIDE_NUMBERS else centred
-    share = (statistics.weight / statistics.weight.sum()).to(centred.dtype)
-    between = torch.linalg.vector_norm(centred, dim=1).square().mean()
-    distances = torch.linalg.vector_norm(centred.sub_(share @ centred), dim=1)
-    spread = (statistics.variance - statistics.mean_noise).to(centred.dtype).nan_to_num(nan=0.0)
-    total = (share * (spread + distances.square())).sum()
-    found: list[float] = torch.stack([between, distances.mean(), total]).tolist()
-    return found[0], found[1], found[2]
+    geometry = geometry or MeanGeometry(widened(statistics.mean, WIDE_NUMBERS))
+    centred, scale = geometry.centred, geometry.scale
+    share = (statistics.weight / statistics.weight.sum()).to(centred)
+    distances = lengths(centred, share @ centred)
+    spread = (statistics.variance - statistics.mean_noise).to(centred).nan_to_num_(nan=0.0)
+    far = share @ distances.square()
+    found = torch.stack([geometry.norms.square().mean(), distances.mean(), far, share @ spread]).tolist()
+    return found[0] * scale**2, found[1] * scale, found[2] * scale**2 + found[3]
 
 
 def dead_units(features: Tensor) -> float:
@@ -76,17 +79,23 @@ def dead_units(features: Tensor) -> float:
     >>> dead_units(torch.tensor([[0.0, 1.0], [0.0, 2.0]]))
     0.5
     """
-    return float((features.amax(0) == features.amin(0)).double().mean()) if len(features) > 1 else NAN
+    if len(features) < 2:
+        return NAN
+    p = features.shape[1]
+    maybe = (features[1:_FIRST] == features[0]).all(0).nonzero().flatten()  # mostly a few, or none
+    if len(maybe) < p // 4:
+        features = features[:, maybe]
+    return float((features == features[0]).all(0).sum()) / p if len(maybe) else 0.0
 
 
 def _of_window(window: SourceWindow) -> Scatter:
-    between, radius, total = total_scatter(window.compared)
+    between, radius, total = total_scatter(window.compared, window.geometry)
     means = window.compared.mean
     if window.projections is not None and window.previous is not None:
-        moved = torch.linalg.vector_norm(means - window.previous, dim=1)
+        moved = lengths(means, window.previous)
     else:
         moved = torch.full((len(means),), torch.nan)
-    variance, size = on_host(window.compared.variance), on_host(means.double().norm(dim=1))
+    variance, size = on_host(window.compared.variance), on_host(lengths(window.wide_means))
     dead = dead_units(window.features)
     return Scatter(window.classes, between, radius, total, on_host(moved), dead, variance, size)
 

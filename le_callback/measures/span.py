@@ -45,21 +45,28 @@ class Span:
 
     def apply(self, deviations: Tensor) -> Tensor:
         """Coordinates (N, r) of deviations (N, p)."""
-        means = self._geometry.centred
+        return self.solved(self.projected(deviations)).T
+
+    def projected(self, deviations: Tensor) -> Tensor:
+        """Products with the means (K, N) of deviations (N, p), or these themselves (p, N): what ``solved`` takes."""
+        means, scale = self._geometry.centred, self._geometry.scale
         if self._by_dimension:
-            d = deviations.to(means) / self._geometry.scale
-            if self._factor is None:
-                assert self._inverse is not None
-                return d @ self._inverse
-            solved: Tensor = torch.linalg.solve_triangular(self._factor, d.T, upper=False)
-            return solved.T
+            return deviations.to(means).T / scale
         # many deviations stay in their precision until they are few numbers
         d = deviations.to(means.device) if deviations.numel() > WIDE_NUMBERS else deviations.to(means)
-        products = (means.to(d.dtype) @ d.T).to(means.dtype) / self._geometry.scale  # (K, N)
+        return (means.to(d.dtype) @ d.T).to(means.dtype).div_(scale)
+
+    def solved(self, projected: Tensor) -> Tensor:
+        """Coordinates (r, N)."""
         if self._factor is None:
             assert self._inverse is not None
-            return (self._inverse @ products).T
-        return torch.cholesky_solve(products, self._factor).T
+            return (self._inverse.T if self._by_dimension else self._inverse) @ projected
+        found: Tensor = (
+            torch.linalg.solve_triangular(self._factor, projected, upper=False)
+            if self._by_dimension
+            else torch.cholesky_solve(projected, self._factor)
+        )
+        return found
 
 
 def _pseudo_inverse(scatter: Tensor, root: bool) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
 from le_callback.measures.geometry import WIDE_NUMBERS, products
+from le_callback.moments.sums import accumulation_dtype
 from le_callback.values import Tag
 
 MIN_SAMPLES, MAX_SAMPLES, SAMPLES_PER_CLASS = 128, 256, 4
@@ -24,7 +25,7 @@ class Spread(NamedTuple):
         rank: of the samples, whatever their labels: (tr C)²/tr C² of their covariance C; 0 for samples at a point.
         dimensions: of the scatter within classes: (tr Σ)²/tr Σ², corrected for the number of samples.
 
-    >>> sample_spread(torch.eye(4), torch.tensor([0, 0, 1, 1]), 2).rank
+    >>> round(sample_spread(torch.eye(4), torch.tensor([0, 0, 1, 1]), 2).rank, 6)
     3.0
     """
 
@@ -42,7 +43,7 @@ def sample_spread(features: Tensor, labels: Tensor, num_classes: int) -> Spread:
 
     >>> x = torch.arange(20.0).unsqueeze(1) * torch.ones(1, 5)
     >>> sample_spread(x, torch.arange(20) % 2, 2)
-    Spread(rank=1.0, dimensions=1.05...)
+    Spread(rank=1.0..., dimensions=1.05...)
     """
     most = min(MAX_SAMPLES, max(MIN_SAMPLES, SAMPLES_PER_CLASS * num_classes))
     every = -(-len(labels) // most)
@@ -50,16 +51,31 @@ def sample_spread(features: Tensor, labels: Tensor, num_classes: int) -> Spread:
     x = x - x.mean(0)
     x = x.double() if x.numel() <= WIDE_NUMBERS else x
     present, y, count = torch.unique(y, return_inverse=True, return_counts=True)
-    own = x.new_zeros(len(present), x.shape[1]).index_add_(0, y, x) / count.unsqueeze(1)
-    inner = x - own.index_select(0, y)
     n, p = x.shape
-    # of n ≤ p samples those among samples have the same trace and norm as those of dimensions
-    total, within = (products(v) if n <= p else v.T @ v for v in (x, inner))
-    trace, squares, inner_trace, inner_squares = torch.stack(
-        [total.diagonal().sum(), total.square().sum(), within.diagonal().sum(), within.square().sum()]
-    ).tolist()
+    own = x.new_zeros(len(present), p).index_add_(0, y, x) / count.unsqueeze(1)
+    inner, repeated = x, count.index_select(0, y) > 1
+    if not bool(repeated.all()):  # a single sample does not deviate from its own mean
+        inner, y = inner[repeated], y[repeated]
+    inner = inner - own.index_select(0, y)
+    inner_trace, inner_squares = _traces(inner, features.dtype)
+    # of the sum W + B of scatters: tr W² + 2 tr WB + tr B², of which all are positive
+    own.mul_(count.to(x.dtype).sqrt().unsqueeze(1))
+    outer_trace, outer_squares = _traces(own, features.dtype)
+    both = float((inner @ own.T).square_().sum())
+    trace, squares = inner_trace + outer_trace, inner_squares + 2 * both + outer_squares
     rank = trace**2 / squares if squares > 0 else 0.0
     return Spread(rank, _dimensions(inner_trace, inner_squares, n - len(present), p))
+
+
+def _traces(x: Tensor, dtype: torch.dtype) -> tuple[float, float]:
+    """Traces of the scatter xᵀx of rows (n, p), and of its square: of products as exact as samples of ``dtype`` are."""
+    trace = float(x.square().sum())
+    if not trace > 0:
+        return trace, 0.0
+    # of n ≤ p rows the products of rows have the same trace and norm as those of dimensions; positive terms only
+    unit = (x / trace**0.5).to(accumulation_dtype(dtype))
+    gram = products(unit) if len(x) <= x.shape[1] else unit.T @ unit
+    return trace, float(gram.square_().sum()) * trace**2
 
 
 def _dimensions(trace: float, squares: float, dof: int, p: int) -> float:

@@ -106,6 +106,10 @@ class SampleRing:
 
         return copied(self.labels), {name: copied(self.rows[name]) for name in sources or self.rows}
 
+    def held(self, source: str) -> tuple[Tensor, Tensor]:
+        """Labels and samples of all rows that are held, in the order of the ring; no copies."""
+        return self.labels[: self.filled], self.rows[source][: self.filled]
+
     def replace(self, labels: Tensor, samples: Mapping[str, Tensor]) -> None:
         """Hold other samples, at most R, all of them read."""
         self.labels[: len(labels)] = labels

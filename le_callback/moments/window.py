@@ -150,10 +150,16 @@ class ClassWindow:
         return ClassStatistics(*map(_readable, sums.statistics(*samples)))
 
     def samples(self, source: str) -> tuple[Tensor, Tensor]:
-        """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises."""
+        """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises.
+
+        They hold until the window is updated.
+        """
         if source not in self._kept:
-            labels, samples = self.ring.last(self.ring.capacity, source)
-            x = samples[source]
+            if self.ring.filled <= self.ring.capacity:
+                labels, x = self.ring.held(source)
+            else:
+                labels, samples = self.ring.last(self.ring.capacity, source)
+                x = samples[source]
             keep = class_rows(labels, self.num_classes, self.ignore_index).row < self.num_classes
             keep &= usable_rows(x)
             found = (x, labels) if bool(keep.all()) else (x[keep], labels[keep])

@@ -289,16 +289,16 @@ def _said(jump: Jump) -> Verdict:
 
 
 def _line(series: PairSeries, confidence: float) -> Line:
-    times, values, _, _ = series.worst(len(series.times))
+    times, values, level, pair = series.worst(len(series.times))
     growth, points = longest_line(times, values, confidence)
     if not points:
         return _NO_LINE
     # within the span the worst pairs are chosen anew
-    first = int(np.searchsorted(np.array(series.times), times[-points]))
-    times, values, level, pair = series.worst(len(series.times) - first)
-    growth, points = longest_line(times, values, confidence)
-    if not points:
-        return _NO_LINE
+    if first := int(np.searchsorted(np.array(series.times), times[-points])):
+        times, values, level, pair = series.worst(len(series.times) - first)
+        growth, points = longest_line(times, values, confidence)
+        if not points:
+            return _NO_LINE
     now = level + growth.value * float(times[-1] - times[-points:].mean())
     return Line(growth, level, pair, float(times[-1] - times[-points]), now)
 

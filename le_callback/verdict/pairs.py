@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from le_callback.measures import Discriminability
 from le_callback.values import NAN, Array
@@ -21,6 +24,17 @@ KEPT = SPANS[-1]  # windows
 WORST = 0.1  # share of the pairs
 _ROOT = math.sqrt(8.0)
 _LARGE = 1e3  # stands for a pair without any deviation
+
+
+@lru_cache(maxsize=8)
+def _pairs_of(classes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    return tuple(combinations(classes, 2))
+
+
+@lru_cache(maxsize=8)
+def _above_diagonal(C: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    rows, columns = np.triu_indices(C, 1)
+    return rows, columns
 
 
 def stabilised(D: Array) -> Array:
@@ -67,12 +81,14 @@ class PairSeries:
 
     def add(self, time: float, found: Discriminability) -> PairSeries:
         """With one window more; the oldest is dropped."""
-        C, position = len(self.classes), {k: i for i, k in enumerate(self.classes)}
-        here = [i for i, k in enumerate(found.classes) if k in position]
-        rows = [position[found.classes[i]] for i in here]
-        whole = np.full((C, C), NAN)
-        whole[np.ix_(rows, rows)] = stabilised(np.asarray(found.pairs, dtype=np.float64)[np.ix_(here, here)])
-        new: Array = whole[np.triu_indices(C, 1)].astype(np.float32)
+        C, whole = len(self.classes), np.asarray(found.pairs, dtype=np.float64)
+        if found.classes != self.classes:
+            position = {k: i for i, k in enumerate(self.classes)}
+            here = [i for i, k in enumerate(found.classes) if k in position]
+            rows = [position[found.classes[i]] for i in here]
+            some, whole = whole[np.ix_(here, here)], np.full((C, C), NAN)
+            whole[np.ix_(rows, rows)] = some
+        new: Array = stabilised(whole[_above_diagonal(C)]).astype(np.float32)
         return replace(self, times=(*self.times, time)[-KEPT:], pairs=(*self.pairs, new)[-KEPT:])
 
     def since(self, window: int) -> PairSeries:
@@ -82,14 +98,12 @@ class PairSeries:
     def lowest(self) -> tuple[Array, tuple[tuple[int, int], ...]]:
         """The smallest y of each window, and the pair of which it is; NaN and an empty pair where none is known."""
         y = self._all
-        first, second = np.triu_indices(len(self.classes), 1)
-        values = np.fmin.reduce(y, 1, initial=np.inf)
         if not y.shape[1]:
             return np.full(len(y), NAN), ((0, 0),) * len(y)
         places = np.where(np.isnan(y), np.inf, y).argmin(1)
-        names = ((self.classes[first[i]], self.classes[second[i]]) for i in places)
-        known = values < np.inf
-        named = tuple(pair if ok else (0, 0) for pair, ok in zip(names, known.tolist(), strict=True))
+        values = y[np.arange(len(y)), places]
+        known, names = values < np.inf, _pairs_of(self.classes)
+        named = tuple(names[i] if ok else (0, 0) for i, ok in zip(places.tolist(), known.tolist(), strict=True))
         return np.where(known, values.astype(np.float64), NAN), named
 
     def lowest_tenth(self) -> Array:
@@ -102,7 +116,7 @@ class PairSeries:
             found[rows] = np.partition(y[rows], most - 1)[:, :most].mean(1)  # NaN counts as the largest
         return found
 
-    @property
+    @cached_property
     def _all(self) -> Array:
         """Of the windows, in single precision ``(windows, P)``."""
         C = len(self.classes)
@@ -123,7 +137,7 @@ class PairSeries:
             it is only one.
         """
         times = np.array(self.times[-last:])
-        y = np.array(self.pairs[-last:], dtype=np.float64).reshape(len(times), -1)
+        y = self._all[-last:].astype(np.float64)
         known = ~np.isnan(y)
         seen = known.sum(0)
         usable = seen >= max(2, math.ceil(0.5 * seen.max(initial=0)))
@@ -135,8 +149,6 @@ class PairSeries:
         y, known = np.where(known, y - level, 0)[:, chosen], known[:, chosen]
         count = known.sum(1)
         there = count > 0
-        first, second = np.triu_indices(len(self.classes), 1)
-        i = np.flatnonzero(usable)[chosen[0]]
-        pair = (self.classes[first[i]], self.classes[second[i]]) if len(chosen) == 1 else None
+        pair = _pairs_of(self.classes)[int(np.flatnonzero(usable)[chosen[0]])] if len(chosen) == 1 else None
         mean = float(level[chosen].mean())
         return times[there], y.sum(1)[there] / count[there] + mean, mean, pair

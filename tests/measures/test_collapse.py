@@ -133,6 +133,40 @@ def test_near_pairs_are_found_without_looking_at_all():
     assert looked_at < 5000 * 4999 / 2 / 5
 
 
+def test_lists_are_chosen_by_a_sketch_where_they_are_many(monkeypatch):
+    """Near pairs stay near in 64 random directions: as many planted ones are found as by all dimensions."""
+    found = []
+    for most in (10, 1000):
+        monkeypatch.setattr("le_callback.measures.near_pairs._SKETCHED_LISTS", most)
+        rows = torch.randn(4000, 200, generator=torch.Generator().manual_seed(1))
+        rows[1:120:2] = rows[0:120:2] + 0.48 * torch.randn(60, 200, generator=torch.Generator().manual_seed(91))
+        pairs, cosines, looked_at = near_pairs(rows, torch.linalg.vector_norm(rows, dim=1), top=60, seed=5)
+        found.append(len({(k, k + 1) for k in range(0, 120, 2)} & {tuple(pair) for pair in pairs.tolist()}))
+        assert (cosines.diff() <= 0).all()
+        assert looked_at < 4000 * 3999 / 2 / 3
+    assert min(found) >= 50
+
+
+def test_the_nearest_of_all_pairs_are_those_of_the_whole_table():
+    """Several tiles, of which most hold none of the nearest; a class at the centre, exactly, has no angle."""
+    half = torch.randint(-9, 10, (199, 30), generator=torch.Generator().manual_seed(0)).double()
+    half[150] = half[5]
+    half[150, 0] += 1
+    means = torch.cat([half, -half, torch.zeros(1, 30)])[
+        torch.randperm(399, generator=torch.Generator().manual_seed(1))
+    ]
+    centre = int((means == 0).all(1).nonzero())
+    unit = (means / means.norm(dim=1, keepdim=True)).numpy()
+    cosines = unit @ unit.T
+    values = cosines[np.triu_indices(399, 1)]
+    found = pair_cosines(MeanGeometry(means)).near.numpy()
+    assert centre not in found
+    np.testing.assert_allclose(
+        cosines[found[:, 0], found[:, 1]], np.sort(values[~np.isnan(values)])[::-1][:32], rtol=1e-12
+    )
+    assert len({tuple(pair) for pair in found.tolist()}) == 32
+
+
 def test_more_classes_than_dimensions_are_measured_against_the_welch_bound():
     """Seven directions in the plane, evenly spaced: a tight frame that sums to zero, the best there is."""
     angle = 2 * math.pi * torch.arange(7, dtype=torch.float64) / 7

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from le_callback.measures import geometry
-from le_callback.measures.geometry import centred_gram, projections_on, squared_distances
+from le_callback.measures.geometry import centred_gram, lengths, nearest_by, projections_on, squared_distances
 
 
 @pytest.mark.parametrize("close_pairs", [8, 0])
@@ -37,3 +37,23 @@ def test_projections_are_products_about_the_centre_of_the_known_means():
         np.testing.assert_allclose(products[:, k], (x.numpy() - centre) @ (means[k].numpy() - centre), rtol=1e-4)
         assert squares[k].item() == pytest.approx(((means[k].numpy() - centre) ** 2).sum(), rel=1e-5)
     assert products[:, 2].isnan().all()
+
+
+@pytest.mark.parametrize("origin", ["none", "one", "each"])
+def test_lengths_of_rows_in_pieces(monkeypatch, origin):
+    monkeypatch.setattr(geometry, "AT_ONCE", 10)
+    x, other = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    other = {"none": None, "one": other[0], "each": other}[origin]
+    expected = np.linalg.norm(x.numpy() - (0 if other is None else other.numpy()), axis=1)
+    np.testing.assert_allclose(lengths(x, other), expected, rtol=1e-14)
+
+
+def test_the_nearest_mean_is_found_in_both_orders_of_memory():
+    g = torch.Generator().manual_seed(0)
+    x, means = torch.randn(50, 3, generator=g), torch.randn(8, 3, generator=g)
+    means[5] = torch.nan
+    known = np.delete(np.arange(8), 5)
+    expected = known[np.linalg.norm(x.numpy()[:, None] - means.numpy()[None, known], axis=2).argmin(1)]
+    products, squares = projections_on(x, means)
+    for layout in (products, products.contiguous()):
+        np.testing.assert_array_equal(nearest_by(layout, squares), expected)

@@ -39,6 +39,20 @@ def test_units_that_are_the_same_for_all_samples():
     assert math.isnan(dead_units(x[:1]))
 
 
+@pytest.mark.parametrize("dead", [0, 1, 20, 60, 64])
+def test_dead_units_are_those_without_any_range(dead):
+    """Some others differ only in a late sample: what the first samples say is not enough."""
+    g = torch.Generator().manual_seed(dead)
+    x = torch.randn(200, 64, generator=g)
+    x[:, torch.randperm(64, generator=g)[:dead]] = 2.5
+    for late in (0, 1, 2):
+        x[:, late] = 1.0
+        x[150, late] += late  # the first stays the same for all
+    expected = float((x.amax(0) == x.amin(0)).double().mean())
+    assert dead_units(x) == pytest.approx(expected)
+    assert expected > 0
+
+
 def test_degenerate_windows_claim_nothing():
     x, y = torch.zeros(6, 3), torch.tensor([0, 1] * 3)
     measured = MEASURE.compute(source_window(x, y, 2, torch.zeros(2, 3)))
