@@ -37,7 +37,7 @@ SCHEDULED = ("warm-up, cosine", "step drops")
 POINTS, Z = 12, 1.6449
 LEVELS = (1.0, 2.0)
 NAMES = ("ours", "persistence", "trend")
-EXAMPLES = {"steady": (Run("clean", 2), "probe_features"), "rise": (Run("clean", 1), "probe_logits")}
+EXAMPLES = {"steady": (Run("clean", 202), "probe_features"), "rise": (Run("clean", 207), "probe_logits")}
 
 
 def part(trajectory, source, share):
@@ -262,6 +262,10 @@ def report(scores, command):
         ),
         "",
         f"One forecast took {np.median(seconds):.2f} s of one core at the median, {np.max(seconds):.2f} s at most.",
+        "",
+        "Two of these trainings, forecast at one third:",
+        "",
+        *(f"![{name}](forecast-{name}.png)" for name in EXAMPLES),
     ]
 
 
@@ -272,7 +276,7 @@ def draw(folder, out):
         past, _ = part(whole, source, 1 / 3)
         data, s = whole.sources[source], run.settings
         found = past.forecast(source, "I", until=float(data.times[-1]))
-        title = f"{s.family}, {source}, batch {s.batch}, learning rate {s.lr:.3f}: made at one third of the training"
+        title = f"{s.family}, {source.replace('_', ' ')}, batch {s.batch}, learning rate {s.lr:.3f}"
         fan_chart(found, data, title).savefig(out.with_name(f"forecast-{name}.png"), dpi=110)
 
 
