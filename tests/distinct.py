@@ -5,6 +5,7 @@ import numpy as np
 from le_callback.elasticity import WindowCoefficients
 from le_callback.measures import (
     Collapse,
+    CommonMargin,
     Discriminability,
     EffectiveTraining,
     EtfAngles,
@@ -102,6 +103,7 @@ def distinct_record(**changes):
                 "logits": NearestMean((0, 1), np.array([300.0, 500.0]), np.array([100.0, 300.0])),
             },
             "discriminability": discriminabilities,
+            "common_margin": {"features": CommonMargin(404.0, (2, 0, 1), (0, 2), "")},
             "scatter": {
                 "features": Scatter((0, 1), 301.0, 302.0, 303.0, none, 0.31, none[:2], none[:2]),
                 "logits": Scatter((0, 1), 305.0, 306.0, 307.0, none, 0.32, none[:2], none[:2]),

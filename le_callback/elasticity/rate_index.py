@@ -4,6 +4,9 @@ The growth G = ∫γ is known at T times, with sampling noise of known variance 
 likelihood of all its increments under c·∫t^(−r) dt is exact: their covariance is tridiagonal. In long runs neighbouring
 levels are averaged first, in blocks of equal length in log time, whose increments have a tridiagonal covariance, too.
 
+What counts is the run from a twelfth of its last time on. Where this leaves r open, a longer part says more, but only
+if the decay was the same in it: then, and only then, the estimates differ by no more than chance (Hausman 1978).
+
 Theorem (Zhang, Wang, Su 2021, section 3): γ = ω(1/t) ⇒ separable with probability → 1, γ = o(1/t) ⇒ with probability 0.
 
 Legend: T times, n levels after averaging, g values of r, Q variances of the walk.
@@ -22,6 +25,10 @@ from le_callback.errors import require
 from le_callback.values import Array, Estimate
 
 SPAN = 12.0  # the last time over the first that is looked at
+LONGER = 60.0  # the same where the shorter part leaves r open and the longer one agrees
+_OPEN = 0.1  # half of an interval above which a longer part is asked
+_AGREE = 1.0  # standard deviations of the difference of both estimates
+_REACH = 6.0  # standard deviations about the shorter part's estimate in which the longer part's is looked for
 MOST_LEVELS = 64
 _LEAST = 8  # levels
 _RANGE = (-1.0, 4.0)  # of r
@@ -59,8 +66,12 @@ def local_tail_index(
     ΔG = c ∫ t^(−r) dt + walk + sampling noise. The scale c > 0 and the variance of the walk are integrated out, flat in
     c and in the log of the variance; what is left is normalised over −1 ≤ r ≤ 4.
 
+    The times from a twelfth of the last on count. Where the interval is wider than ± 0.1, those from a sixtieth on are
+    taken in its place if both medians agree: if they differ by no more than √(s² − s′²), the standard deviation of
+    their difference where the decay is one and the same power of time, with s and s′ those of both estimates.
+
     Args:
-        times: t ``(T,)``, increasing; those that are not positive, or earlier than a twelfth of the last, are left out.
+        times: t ``(T,)``, increasing; those that are not positive are left out.
         growth: G ``(T,)``.
         noise: sampling variance of each G ``(T,)``.
         process: how much the growth wanders at each time, relative to other times ``(T,)``; None: alike.
@@ -72,7 +83,8 @@ def local_tail_index(
     Raises:
         ValueError: lengths that differ, or a ``confidence`` that is not between 0 and 1.
 
-    Source: the tail index of Zhang, Wang, Su 2021, section 3, of the rate instead of its integral.
+    Source: the tail index of Zhang, Wang, Su 2021, section 3, of the rate instead of its integral; the comparison of
+    both parts Hausman 1978.
 
     >>> t = np.arange(50.0, 5000.0, 25.0)
     >>> noisy = t**0.5 + 0.1 * np.random.default_rng(0).standard_normal(len(t))
@@ -84,16 +96,51 @@ def local_tail_index(
     p = np.ones_like(t) if process is None else np.asarray(process, dtype=np.float64)
     for argument, values in (("growth", G), ("noise", r), ("process", p)):
         require(values.shape == t.shape, argument, values.shape, f"of shape {t.shape}, as the times")
-    late = (t > 0) & (t >= t[-1] / SPAN) & np.isfinite(G) & np.isfinite(r) & np.isfinite(p) if len(t) else t > 0
-    t, G, r, p = t[late], G[late], r[late], p[late]
-    if len(t) < _LEAST or not np.diff(G).any():
+    known = (t > 0) & np.isfinite(G) & np.isfinite(r) & np.isfinite(p)
+    if not known.any():
         return Estimate.unknown()
-    typical, total = float(r.mean()), float((np.diff(G) ** 2).mean())
-    variances = max(1e-3 * typical, 1e-9 * total), max(30 * typical, 3 * total)
-    grid, weight = _posterior(averaged(t, G, r, p, MOST_LEVELS), variances)
+    series, end = np.stack([t, G, r, p])[:, known], t[-1]
+    late = series[:, series[0] >= end / SPAN]
+    if late.shape[1] < _LEAST or not np.diff(late[1]).any():
+        return Estimate.unknown()
+    ends = (1 - confidence) / 2, 0.5, (1 + confidence) / 2
+    grid, weight = _posterior(_levels(late), _walks(*late[1:3]), _GRIDS, _RANGE)
+    low, value, high = _quantiles(grid, weight, ends)
+    longer = series[:, series[0] >= end / LONGER]
+    if high - low > 2 * _OPEN and longer.shape[1] > late.shape[1]:
+        mean, deviation = _moments(grid, weight)
+        about = max(mean - _REACH * deviation, _RANGE[0]), min(mean + _REACH * deviation, _RANGE[1])
+        grid, weight = _posterior(_levels(longer), _walks(*longer[1:3]), _GRIDS[:1], about)
+        other, narrower = _moments(grid, weight)
+        if (other - mean) ** 2 <= _AGREE**2 * (deviation**2 - narrower**2):
+            low, value, high = _quantiles(grid, weight, ends)
+    return Estimate(value, low, high)
+
+
+def _levels(series: Array) -> Levels:
+    """Of times, growth, noise and process ``(4, T)``."""
+    t, growth, noise, process = series
+    return averaged(t, growth, noise, process, MOST_LEVELS)
+
+
+def _walks(growth: Array, noise: Array) -> tuple[float, float]:
+    """The smallest and the largest variance of the walk that come into question."""
+    typical, total = float(noise.mean()), float((np.diff(growth) ** 2).mean())
+    return max(1e-3 * typical, 1e-9 * total), max(30 * typical, 3 * total)
+
+
+def _quantiles(grid: Array, weight: Array, shares: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Of a density over an even grid."""
     mass = np.concatenate([[0.0], np.cumsum((weight[1:] + weight[:-1]) / 2)])
-    low, value, high = np.interp([(1 - confidence) / 2, 0.5, (1 + confidence) / 2], mass / mass[-1], grid)
-    return Estimate(float(value), float(low), float(high))
+    low, middle, high = np.interp(shares, mass / mass[-1], grid).tolist()
+    return low, middle, high
+
+
+def _moments(grid: Array, weight: Array) -> tuple[float, float]:
+    """Mean and standard deviation of a density over an even grid."""
+    share = weight / weight.sum()
+    mean = float(share @ grid)
+    return mean, float(np.sqrt(share @ (grid - mean) ** 2))
 
 
 def averaged(t: Array, growth: Array, noise: Array, process: Array, most: int) -> Levels:
@@ -138,11 +185,16 @@ def averaged(t: Array, growth: Array, noise: Array, process: Array, most: int) -
     )
 
 
-def _posterior(levels: Levels, variances: tuple[float, float]) -> tuple[Array, Array]:
+def _posterior(
+    levels: Levels,
+    variances: tuple[float, float],
+    grids: tuple[tuple[int, int], ...],
+    reach: tuple[float, float],
+) -> tuple[Array, Array]:
     """Values of r ``(g,)`` over the bulk of the posterior, and its density there, up to a factor."""
-    (a, b), (low, high) = _RANGE, variances
+    (a, b), (low, high) = reach, variances
     grid = weight = np.zeros(0)
-    for values, walks in _GRIDS:
+    for values, walks in grids:
         grid, walk = np.linspace(a, b, values), np.geomspace(low, high, walks)
         log_likelihood = tail_likelihood(levels, grid, walk)
         mass = np.exp(log_likelihood - log_likelihood.max())

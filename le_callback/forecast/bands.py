@@ -121,14 +121,14 @@ def forecast(  # noqa: PLR0913 -- one call for a user, each setting with its def
     """Continue the growth of both modes and of every gap, simulate the LE-SDE forward, and add how trainings stray.
 
     1. Growth per unit of log time, of the common and the difference mode and of each quantity: slopes over the last
-       fifth and half of the run. It goes on by a log law, the slower the farther the worst pair is separated already
-       (``growth_laws``). α and β follow from the two modes.
+       fifth and half of the run. It most likely goes on slowly, may rise much, and the less the farther the classes are
+       separated already (``growth_laws``). α and β follow from the medians of the two modes.
     2. Each future moves its class means by the LE-SDE with these α, β, and with Brownian noise that is estimated apart
        for what all classes do alike and for what each does besides.
     3. The two-parameter model gives all pairs one growth, or two. Where a pair, a class or the worst pair goes is read
        from its own curve; the LE-SDE says how far noise takes it from there.
-    4. An error of each quantity's growth, in proportion to what trainings showed for curves as steep and as bent, and
-       that of its last reading. Bands are quantiles over the futures.
+    4. How far the growth of each quantity may stray, upwards and downwards apart, as trainings showed it for curves as
+       steep and as bent, and the error of its last reading. Bands are quantiles over the futures.
 
     A stage of growth that has left no trace yet, such as the end of a plateau, is not foreseen. Where the classes have
     not begun to separate, and where the bands would span more than a factor of 1,000, there are none, and ``status``
@@ -167,7 +167,7 @@ def forecast(  # noqa: PLR0913 -- one call for a user, each setting with its def
     >>> x = t[:, None, None] * np.array([[1.0], [2.0]])  # a power law
     >>> found = forecast(x, t, model="I", generator=torch.Generator().manual_seed(0))
     >>> round(float(found.worst_gap.median[-1]), 3)  # at t = 300
-    280.866
+    226.523
     """
     model = as_model(model)
     X, t = check_means(means, times, model)

@@ -7,16 +7,16 @@ size of the common and the difference mode; h horizon in log time (``growth_laws
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from le_callback.forecast.growth_laws import LONG, Outlook, continued, factor, outlook
+from le_callback.forecast.growth_laws import LONG, Outlook, outlook
 from le_callback.forecast.inputs import Run
 from le_callback.forecast.quantities import Frame, frame_at, mode_curves, quantities
 from le_callback.simulation.modes import flow, steady_coupling
-from le_callback.values import Array
+from le_callback.values import NAN, Array
 
 _LEAST = 8  # readings
 _REACH = 0.5  # of the longer window: log time that the readings must reach back over
@@ -30,7 +30,7 @@ class Fit:
     """What the futures are drawn from, as ``fit_run`` finds it.
 
     Attributes:
-        modes: elasticities of u and v ``(2,)``.
+        modes: how u and v go on.
         quantities: how each quantity goes on, by its own curve ``(n,)``.
         frame: pairs and directions now.
 
@@ -38,18 +38,18 @@ class Fit:
     >>> means = t[:, None, None] * np.array([[1.0], [2.0]])  # both modes have the elasticity 1
     >>> from le_callback.similarity import IModel
     >>> fit = fit_run(Run(t, means, np.zeros((100, 2)), None, np.array([[0, 1]]), IModel()))
-    >>> fit.modes.round(2), fit.quantities.x[0].round(2)
-    (array([1.21, 1.21]), np.float64(1.21))
+    >>> fit.modes.x.round(2), fit.quantities.x[0].round(2)
+    (array([0.23, 0.23]), np.float64(0.23))
     """
 
-    modes: Array
+    modes: Outlook
     quantities: Outlook
     frame: Frame
 
     def too_wide(self, h: float) -> str:
         """A sentence where 90 % bands of half of the gaps would span a factor above 1,000 after h of log time."""
-        pairs = len(self.frame.pairs)
-        span = float(np.exp(2 * factor(np.array(0.95)) * np.median(self.quantities.error(h)[:pairs])))
+        low, high = self.quantities.quantile(np.array([[0.05], [0.95]]), h)
+        span = float(np.exp(np.median((high - low)[: len(self.frame.pairs)])))
         if span <= _WIDEST:
             return ""
         return f"the growth of the gaps changes so fast that half of them could end anywhere in a factor of {span:,.0f}"
@@ -74,9 +74,10 @@ def fit_run(run: Run) -> Fit | str:
         u = np.zeros_like(u)  # too small to be seen: it has no part in the futures either
     frame = frame_at(run.means[-1], run.deviation[-1], run.pairs)
     curves = quantities(run.means, frame, deviation=run.deviation, noise=run.noise)
-    log_ratio = float("nan") if run.spread is None else run.median_log_ratio()
-    modes = outlook(run.log_times, np.stack([u, v], axis=1), log_ratio).x
-    return Fit(modes, outlook(run.log_times, curves, log_ratio), frame)
+    ratios = (NAN, NAN) if run.spread is None else (run.median_log_ratio(), float(curves[-1, -1]))
+    modes = replace(outlook(run.log_times, np.stack([u, v], axis=1), ratios), shift=np.zeros(2))
+    worst = np.arange(curves.shape[1]) >= curves.shape[1] - 2  # the smallest gap and ratio come last
+    return Fit(modes, outlook(run.log_times, curves, ratios, worst), frame)
 
 
 def _grown(x: Array, u: Array, v: Array, directions: Array | None) -> Array:
@@ -123,9 +124,9 @@ def simulate_futures(
 
     The class means of a path move by the LE-SDE, with α and β that follow from the growth of the modes: the exact flow
     of each step, with half of the step's noise before and half after it. What moves all classes alike is drawn once for
-    all of them. How far the noise takes a quantity from where the LE-ODE leads is added to the outlook of its own curve
-    and to the error of that, which is one Student factor for all quantities and times of a path. With many coordinates
-    several paths share their class means.
+    all of them. How far the noise takes a quantity from where the LE-ODE leads is added to where its own curve may go.
+    A path has one probability for all quantities and times, and takes that quantile of each. The modes grow by their
+    medians. With many coordinates several paths share their class means.
 
     Args:
         run: what the fit has looked at.
@@ -141,11 +142,11 @@ def simulate_futures(
     >>> run = Run(t, means, np.zeros((100, 2)), None, np.array([[0, 1]]), IModel())
     >>> source, still = torch.Generator().manual_seed(0), ProcessNoise(0.0, np.zeros(2))
     >>> *_, last = simulate_futures(run, fit_run(run), np.array([100.0, 200.0]), still, 50, source)
-    >>> float(np.exp(np.median(last.values[:, 0])).round(1))  # it was 100; the law with x = 1.21
-    202.8
+    >>> float(np.exp(np.median(last.values[:, 0])).round(1))  # it was 100
+    204.7
     """
     random = _Random(generator)
-    stray = factor((random.order(samples) + 0.5) / samples)[:, None]  # (S, 1), evenly over the distribution
+    probability = ((random.order(samples) + 0.5) / samples)[:, None]  # (S, 1), evenly over the distribution
     start, frame, directions, outside = _reduced(run, fit.frame)
     K, r = start.shape
     paths = int(np.clip(_NUMBERS // (K * r), min(samples, _LEAST_PATHS), samples))
@@ -160,7 +161,7 @@ def simulate_futures(
         h = float(np.log(t / times[0]))
         if i:
             step = np.sqrt((t - times[i - 1]) / 2)
-            grown = continued(fit.modes, h)
+            grown = fit.modes.quantile(0.5, h)
             du, dv = grown - past
             if noisy:
                 x = x + step * random.wobble(noise, paths, r)
@@ -173,7 +174,7 @@ def simulate_futures(
         by_noise = quantities(x, frame, across=outside * noisy_rows * (across[k] + across[l]))
         values = now + (by_noise[1:] - by_noise[0])[of_path]
         if i:
-            values = values + fit.quantities.median(h) + stray * fit.quantities.error(h)
+            values = values + fit.quantities.quantile(probability, h)
         yield Future(float(t), values)
 
 

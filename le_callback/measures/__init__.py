@@ -8,6 +8,7 @@ read the pairs of many classes, and ``metrics`` are the torchmetrics forms.
 from le_callback.measures import (
     class_clouds,
     collapse,
+    common_margin,
     discriminability,
     effective_training,
     head_margin,
@@ -19,6 +20,7 @@ from le_callback.measures import (
 from le_callback.measures.base import Measure, SourceWindow
 from le_callback.measures.class_clouds import ClassClouds
 from le_callback.measures.collapse import Collapse, Prediction, orthogonality, predict, self_duality, stable_rank
+from le_callback.measures.common_margin import CommonMargin
 from le_callback.measures.discriminability import (
     Discriminability,
     held_out_discriminability,
@@ -38,6 +40,7 @@ MEASURES: tuple[Measure, ...] = (
     collapse.MEASURE,
     nearest_mean.MEASURE,
     discriminability.MEASURE,
+    common_margin.MEASURE,
     scatter.MEASURE,
     spread.MEASURE,
     head_margin.MEASURE,
@@ -50,6 +53,7 @@ __all__ = [
     "MEASURES",
     "ClassClouds",
     "Collapse",
+    "CommonMargin",
     "Discriminability",
     "ETFAngles",
     "EffectiveTraining",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 from simulators import simulated_growth
 
-from le_callback.elasticity.rate_index import averaged, local_tail_index, tail_likelihood
+from le_callback.elasticity.rate_index import SPAN, averaged, local_tail_index, tail_likelihood
 
 
 def walk_matrix(v):
@@ -133,12 +133,39 @@ def test_without_noise_it_is_exact():
         assert found.high - found.low < 0.02
 
 
-def test_only_times_after_a_twelfth_of_the_last_count():
+def test_only_times_after_a_twelfth_of_the_last_count_where_they_say_enough():
     t = np.concatenate([np.arange(1.0, 80.0), np.arange(100.0, 1200.0, 10.0)])
     G = np.where(t < 95, np.sin(t), t**0.5)
     noise = np.full(len(t), 1e-6)
     late = t >= 99
     assert local_tail_index(t, G, noise) == local_tail_index(t[late], G[late], noise[late])
+
+
+def test_a_longer_part_says_more_where_the_decay_was_the_same_in_it():
+    """Of 100 runs that wander much 68 agree, by a test at one standard deviation; the index stays in the interval."""
+    rng = np.random.default_rng(11)
+    shorter, covered = 0, 0
+    for _ in range(100):
+        t, *growth = power_law(rng, 0.7, 3.0, 120)
+        late = t >= t[-1] / SPAN
+        longer, short = local_tail_index(t, *growth), local_tail_index(t[late], *(g[late] for g in growth))
+        shorter += longer.high - longer.low < 0.9 * (short.high - short.low)
+        covered += longer.low <= 0.7 <= longer.high
+    assert shorter >= 50  # fewer has probability 1e-4
+    assert covered >= 85  # 95 expected; fewer than 85 has probability 1e-4
+
+
+def test_a_longer_part_is_left_out_where_the_decay_was_another():
+    """The rate fell as t^-2.5 up to 1/15 of the run, by 200 standard errors; since then as t^-0.5."""
+    rng = np.random.default_rng(12)
+    t = np.arange(50.0, 6050.0, 50.0)
+    rate = np.where(t < 400, (t / 400) ** -2.5, (t / 400) ** -0.5)
+    noise = np.full(len(t), 0.05)
+    G = np.cumsum(rate) + np.sqrt(noise) * rng.standard_normal(len(t)) + np.cumsum(rng.normal(0, 0.3, len(t)))
+    late = t >= t[-1] / SPAN
+    short = local_tail_index(t[late], G[late], noise[late])
+    assert short.high - short.low > 0.2  # so that the longer part is asked
+    assert local_tail_index(t, G, noise) == short
 
 
 def test_what_cannot_be_known():

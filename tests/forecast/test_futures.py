@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from problems import grown, seed, shape
+from scipy.stats import t as student
 
 from le_callback import IModel, LModel
 from le_callback.forecast.futures import ProcessNoise, fit_run, process_noise, simulate_futures
-from le_callback.forecast.growth_laws import Outlook, continued, factor
+from le_callback.forecast.growth_laws import DEGREES, Outlook
 from le_callback.forecast.inputs import Run
 from le_callback.forecast.quantities import pairs_of, quantities, squared_gaps
 from le_callback.simulation import LEIntegrals, simulate_ode, simulate_sde
@@ -17,12 +18,12 @@ from le_callback.simulation import LEIntegrals, simulate_ode, simulate_sde
 def exact(fit, elasticities):
     """The fit as if every quantity grew with given elasticities, and no error were made."""
     none = np.zeros_like(fit.quantities.x)
-    return replace(fit, quantities=Outlook(none + elasticities, none, none, none))
+    return replace(fit, quantities=Outlook(none + elasticities, none, none, none, none))
 
 
 def by_model(run, fit, h):
     """Growth of all quantities over h if the LE-ODE alone moved the class means."""
-    du, dv = continued(fit.modes, h)
+    du, dv = fit.modes.quantile(0.5, h)
     w, t = run.model.mode_weights(len(run.means[0])), [0.0, 1.0]
     A, B = ([0.0, a * du + b * dv] for a, b in ((w.common_in_A, w.difference_in_A), (w.common_in_B, w.difference_in_B)))
     last = simulate_ode(run.means[-1], LEIntegrals(t, A, B), run.model, t)[-1].numpy()
@@ -38,13 +39,13 @@ def test_noise_of_the_futures_is_that_of_the_sde(model, p):
     fit = exact(fit, by_model(run, fit, np.log(2)) / np.log(2))  # below, the law's own bend is taken out
     *_, last = simulate_futures(run, fit, times, ProcessNoise(0.0, np.full(K, 0.05)), S, seed(1))
     w, logs = model.mode_weights(K), np.log(times / 200)
-    u, v = (continued(x, logs) for x in fit.modes)
+    u, v = np.array([fit.modes.quantile(0.5, h) for h in logs]).T
     A, B = w.common_in_A * u + w.difference_in_A * v, w.common_in_B * u + w.difference_in_B * v
     paths = simulate_sde(
         run.means[-1], LEIntegrals(times, A, B), model, times, noise=0.05, samples=S, generator=seed(2)
     )
     expected = squared_gaps(paths[:, -1].numpy(), run.pairs)
-    bend = fit.quantities.x * np.log(2) - continued(fit.quantities.x, np.log(2))
+    bend = fit.quantities.x * np.log(2) - fit.quantities.course(np.log(2))
     found = np.exp(2 * (last.values + bend)[:, : len(run.pairs)])
     error = np.sqrt((found.var(0) + expected.var(0)) / S)
     # beyond min(p, K) dimensions the noise counts by its mean: no fluctuation there, and the same expectation
@@ -60,16 +61,19 @@ def test_what_moves_all_classes_leaves_the_gaps():
     assert np.allclose(still.values, wobbling.values)
 
 
-def test_the_error_of_a_path_is_one_student_factor():
+def test_a_path_has_one_probability_for_all_quantities():
     """Evenly over the distribution: quantiles of the bands have no sampling error."""
     K, t = 3, np.arange(100.0, 201.0)
     run = Run(t, grown(shape(K, 5), np.log(t / 100)), np.zeros((101, K)), None, pairs_of(K), IModel())
     fit, S = fit_run(run), 400
-    *_, last = simulate_futures(run, fit, np.array([200.0, 400.0]), ProcessNoise(0.0, np.zeros(K)), S, seed())
-    scale = fit.quantities.error(np.log(2))
-    stray = (last.values - np.median(last.values, axis=0)) / scale
-    assert np.allclose(np.sort(stray, axis=0), factor((np.arange(S) + 0.5) / S)[:, None], atol=1e-2)
-    assert np.allclose(stray, stray[:, :1])
+    first, last = simulate_futures(run, fit, np.array([200.0, 400.0]), ProcessNoise(0.0, np.zeros(K)), S, seed())
+    strayed = last.values - first.values - fit.quantities.course(np.log(2))
+    up, down = fit.quantities.strays(np.log(2))
+    scaled = np.sort(strayed, axis=0) / np.where(np.sort(strayed, axis=0) > 0, up, down)
+    p, below = ((np.arange(S) + 0.5) / S)[:, None], down / (up + down)
+    expected = np.where(p < below, p / (2 * below), 1 - (1 - p) / (2 * (1 - below)))
+    assert np.allclose(student.cdf(scaled, DEGREES), expected, atol=1e-3)
+    assert (strayed.argsort(axis=0) == strayed.argsort(axis=0)[:, :1]).all()
 
 
 def test_process_noise_is_what_wanders():

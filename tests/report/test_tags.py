@@ -87,6 +87,7 @@ EXPECTED = {
     "separation/logits/nearest_mean_accuracy": 0.5,
     "separation/features/discriminability_min": 401.0,
     "separation/logits/discriminability_min": 403.0,
+    "separation/features/common_margin": 404.0,
     "separation/features/dead_units": 0.31,
     "separation/logits/dead_units": 0.32,
     "separation/features/effective_rank": 31.0,
