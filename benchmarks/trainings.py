@@ -221,12 +221,12 @@ class Share:
 def fit(training: Training, device: str, steps: int, callbacks: list[Callback]) -> None:
     """Train with these callbacks."""
     torch.manual_seed(0)
-    n = 32 * training.batch
+    n = 64 * training.batch  # of 1000 classes 16 samples each: a class of one would count as collapsed
     if training.tokens:
         x = torch.randint(1000, (n, *training.sample))
         y = x % training.K
     else:
-        y = torch.randint(training.K, (n,))
+        y = torch.arange(n) % training.K
         x = torch.randn(training.K, *training.sample)[y] + torch.randn(n, *training.sample)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(

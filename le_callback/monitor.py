@@ -131,25 +131,32 @@ class SeparationMonitor:
         and counted.
         """
         if time is not None:
-            self._time_sum, self._timed = self._time_sum + time, self._timed + 1
+            self._time_sum += time
+            self._timed += 1
         if self.window is None:
             self._part = self._following(followed_classes(self.num_classes, features.shape[1]))
         elif not self._accepts(features, logits):
             self.skip("changed_width")
             return
-        batch, count, counted = {"features": features, "logits": logits}, None, 0
-        K, ignored = self.num_classes, self.settings.ignore_index
-        if (part := self._part) is not None:
-            if self.every is None:
-                self.every = ClassWindow.for_batch({"features": features}, K, ignored, in_place=True)
-            self.every.update({"features": features}, target)
-            count, counted = part.count(target), K
-            batch, target = part.select(features, logits, target)
-            K, ignored = len(part.classes), part.ignore_index
+        if self._part is not None:
+            self._update_part(self._part, features, logits, target)
+            return
+        batch = {"features": features, "logits": logits}
         if self.window is None:
-            self.window = ClassWindow.for_batch(batch, K, ignored, counted=counted)
-        if count is not None:
-            self.window.counts.add_(count)
+            self.window = ClassWindow.for_batch(batch, self.num_classes, self.settings.ignore_index)
+        self.window.update(batch, target)
+
+    def _update_part(self, part: Following, features: Tensor, logits: Tensor, target: Tensor) -> None:
+        """Add a batch where a part of the classes is followed."""
+        K = self.num_classes
+        if self.every is None:
+            self.every = ClassWindow.for_batch({"features": features}, K, self.settings.ignore_index, in_place=True)
+        self.every.update({"features": features}, target)
+        count = part.count(target)
+        batch, target = part.select(features, logits, target)
+        if self.window is None:
+            self.window = ClassWindow.for_batch(batch, len(part.classes), part.ignore_index, counted=K)
+        self.window.counts.add_(count)
         self.window.update(batch, target)
 
     def _following(self, classes: Sequence[int] | None) -> Following | None:

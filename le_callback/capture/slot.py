@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -42,11 +44,15 @@ class Slot:
         """Captures by the name of the module, those of passes with gradients first."""
         return self.graded | {name: seen for name, seen in self.plain.items() if name not in self.graded}
 
+    def get(self, name: str) -> Captured | None:
+        """The capture of one module."""
+        return self.graded.get(name) or self.plain.get(name)
+
     def clear(self) -> None:
         """Forget all captures."""
         self.graded.clear()
         self.plain.clear()
-        self.restart()
+        self.calls = [0, 0]
 
     def restart(self) -> None:
         """Count the calls from 0 again: another pass of the same step begins."""
@@ -72,7 +78,7 @@ class CaptureHook:
         if not isinstance(features, Tensor) or not isinstance(output, Tensor):
             return
         entries = self.slot.graded if torch.is_grad_enabled() else self.slot.plain
-        entries.pop(self.name, None)
+        entries.pop(self.name, None)  # the order is that of the last calls
         entries[self.name] = detached(module, features, output)
 
 
@@ -85,6 +91,50 @@ class CallHook(CaptureHook):
         calls[mode] += 1
         if self.slot.wanted is None or calls[mode] == self.slot.wanted + 1:
             super().__call__(module, args, kwargs, output)
+
+
+class Switch:
+    """Puts a forward hook on a module and takes it off again, in every step.
+
+    Registering takes tens of microseconds each time, so it is done once. From then on the hook goes into the module's
+    own table of hooks and out of it, under the number that it was given; in a module without such a table it is
+    registered anew.
+
+    >>> module, seen = nn.Linear(2, 1), []
+    >>> switch = Switch(module, lambda module, args, kwargs, output: seen.append(args))
+    >>> for _ in range(2):
+    ...     switch.on()
+    ...     _ = module(torch.zeros(1, 2))
+    ...     switch.off()
+    ...     _ = module(torch.zeros(1, 2))
+    >>> len(seen), len(module._forward_hooks)
+    (2, 0)
+    """
+
+    def __init__(self, module: nn.Module, hook: Callable[..., None]) -> None:
+        self.module, self.hook = module, hook
+        self._handle: RemovableHandle | None = None
+        self._tables: tuple[dict[int, Any], dict[int, Any]] | None = None
+
+    def on(self) -> None:
+        """Put the hook on the module."""
+        if self._tables is not None and self._handle is not None:
+            hooks, with_kwargs = self._tables
+            hooks[self._handle.id], with_kwargs[self._handle.id] = self.hook, True
+            return
+        self.off()
+        self._handle = self.module.register_forward_hook(self.hook, with_kwargs=True)
+        tables = [vars(self.module).get(name) for name in ("_forward_hooks", "_forward_hooks_with_kwargs")]
+        if all(isinstance(table, dict) and self._handle.id in table for table in tables):
+            self._tables = tables[0], tables[1]  # type: ignore[assignment]
+
+    def off(self) -> None:
+        """Take it off, if it is on."""
+        if self._tables is not None and self._handle is not None:
+            for table in self._tables:
+                table.pop(self._handle.id, None)
+        elif self._handle is not None:
+            self._handle.remove()
 
 
 def detached(module: nn.Module | None, features: Tensor, output: Tensor) -> Captured:

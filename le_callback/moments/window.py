@@ -1,12 +1,14 @@
 """The samples of one window: recent rows kept for its end, all of them added to class moments in large pieces.
 
 K classes, N samples of a batch, R samples that are kept, in a ring of at least as many rows. A step copies its samples
-into the ring as they are; they are summed when the ring is full, so that small kernels run once for many steps.
+into the ring as they are; they are summed when the ring is full, so that small kernels run once for many steps. Large
+batches on the host are summed at once, as they are read from memory: copying them first costs more than it saves.
 Positions are known on the host, so nothing synchronises.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +20,9 @@ from le_callback.moments.ring import SampleRing
 from le_callback.moments.source_sums import SourceSums
 from le_callback.moments.statistics import ClassStatistics
 from le_callback.moments.sums import MomentState, class_rows, initial_reference, usable_rows
+
+LARGE_BATCH = 2**18  # numbers of a batch from which on it is added at once, on the host, where calls cost little
+THINNING = 8  # rows of such a batch of which one is kept, once as many are kept as fit
 
 _ADDITIVE = ("total", "weight", "weight_sq", "scatter", "nonfinite", "mislabelled")
 _COUNTS = "counts"
@@ -57,6 +62,8 @@ class ClassWindow:
         self._ever_seen = torch.zeros(self.num_classes, dtype=torch.bool, device=first.device)
         self._sums = {name: SourceSums(reference, in_place=in_place) for name, reference in references.items()}
         self.ring = SampleRing(references, self.num_classes)
+        on_host, width = first.device.type == "cpu", sum(x.shape[1] for x in references.values())
+        self._large = max(1, LARGE_BATCH // width) if on_host else sys.maxsize  # rows
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}  # what ``samples`` found, until the window changes
         self._advanced = False
 
@@ -110,7 +117,10 @@ class ClassWindow:
         """
         self._kept.clear()
         if target.ndim == 1:
-            self._write(batch, target)
+            if target.shape[0] >= self._large:
+                self._add_at_once(batch, target)
+            else:
+                self._write(batch, target)
             return
         # weights are not kept, so these samples are added at once
         self._accumulate()
@@ -118,9 +128,21 @@ class ClassWindow:
             self._sums[name].add_weighted(x.detach(), target)
         self._write(batch, heaviest(target), added=True)
 
+    def _add_at_once(self, batch: Mapping[str, Tensor], labels: Tensor) -> None:
+        """Add a batch whose copy would cost more than the calls that it saves; the ring gets some of it once full."""
+        self._accumulate()
+        rows = class_rows(labels, self.num_classes, self.ignore_index)
+        for name, sums in self._sums.items():
+            sums.add(batch[name].detach().to(sums.reference.dtype), rows)
+        ring = self.ring
+        if ring.filled >= ring.capacity:
+            thinned = slice(ring.cursor * THINNING // labels.shape[0] % THINNING, None, THINNING)
+            batch, labels = {name: x[thinned] for name, x in batch.items()}, labels[thinned]
+        self._write(batch, labels, added=True)
+
     def _write(self, batch: Mapping[str, Tensor], labels: Tensor, *, added: bool = False) -> None:
         """Copy samples into the ring, in as many turns as it takes; ``added``: the sums hold them already."""
-        done, n, ring = 0, len(labels), self.ring
+        done, n, ring = 0, labels.shape[0], self.ring
         while done < n:
             done += ring.write(batch, labels, done)
             if added:
@@ -150,7 +172,10 @@ class ClassWindow:
         return ClassStatistics(*map(_readable, sums.statistics(*samples)))
 
     def samples(self, source: str) -> tuple[Tensor, Tensor]:
-        """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises."""
+        """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises.
+
+        Of large batches all are taken until R are held, then one row of ``THINNING``, other rows each time.
+        """
         if source not in self._kept:
             labels, samples = self.ring.last(self.ring.capacity, source)
             x = samples[source]

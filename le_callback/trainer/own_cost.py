@@ -17,6 +17,7 @@ class Clock:
         self._training = 0.0
         self._seconds = dict.fromkeys(("update", "window", "figures", "probe"), 0.0)
         self._step_began: float | None = None
+        self._update_began = 0.0
 
     def start_step(self) -> None:
         """A training step begins."""
@@ -29,9 +30,13 @@ class Clock:
             self._steps += 1
             self._step_began = None
 
-    def updating(self) -> AbstractContextManager[None]:
-        """Times the update of one step."""
-        return self._timing("update")
+    def start_update(self) -> None:
+        """The update of a step begins. In every step, so without a context manager."""
+        self._update_began = time.perf_counter()
+
+    def end_update(self) -> None:
+        """The update of a step has ended."""
+        self._seconds["update"] += time.perf_counter() - self._update_began
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Times the evaluation and logging of one window."""

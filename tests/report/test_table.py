@@ -190,8 +190,9 @@ def test_share_of_what_is_done_outside_of_the_steps(monkeypatch):
     for _ in range(2):
         clock.start_step()
         passing(3.0)
-        with clock.updating():
-            passing(1.0)
+        clock.start_update()
+        passing(1.0)
+        clock.end_update()
         clock.end_step()
         passing(50.0)  # of the Trainer's own, between two steps
     with clock.evaluating():
