@@ -36,11 +36,13 @@ class Logging(LECallback):
         super().__init__(**kwargs)
         self.now = clock
         self.logs: list[float] = []
+        self.ends: list[float] = []  # seconds of ``on_train_batch_end`` in each step
 
     def on_train_batch_end(self, *args: Any) -> None:
         before, start = self.last_record, self.now()
         super().on_train_batch_end(*args)
-        self.logs.append(0.0 if self.last_record is before else self.now() - start)
+        self.ends.append(self.now() - start)
+        self.logs.append(0.0 if self.last_record is before else self.ends[-1])
 
 
 class Timed(Logging):
@@ -77,6 +79,7 @@ class Turns(Callback):
     def __init__(self, followed: Logging, first: int) -> None:
         self.followed, self.first = followed, first  # steps that do not count
         self.seconds: dict[bool, list[float]] = {True: [], False: []}
+        self.ends: list[float] = []  # of the steps with the callback, the part of it in which sums are made
         self._random = random.Random(0)
         self._with, self._began = True, 0.0
 
@@ -84,6 +87,8 @@ class Turns(Callback):
         took = self.followed.now() - self._began
         if trainer.global_step > self.first and not (self._with and self.followed.logs[-1]):
             self.seconds[self._with].append(took)
+            if self._with:
+                self.ends.append(self.followed.ends[-1])
         self._with = trainer.global_step < self.first or self._random.random() < 0.5
         others = [c for c in trainer.callbacks if c not in (self, self.followed)]
         trainer.callbacks = [*others, *([self.followed] if self._with else []), self]
@@ -198,16 +203,18 @@ FEWEST_STEPS = 200  # of a training that is run with and without in turns
 
 @dataclass
 class Share:
-    """Medians in ms: a step without the callback, what it adds between log steps, the log step (0: none).
+    """In ms: a step without the callback, what it adds between log steps, the log step (0: none).
 
     Attributes:
-        spread: half the distance of the quartiles of what it adds, over the turns.
+        error: standard error of what it adds.
+        late: of what it adds, the sums that are put off and fall on single steps.
     """
 
     step: float
     hooks: float
     log: float = field(default=0.0)
-    spread: float = field(default=0.0)
+    error: float = field(default=0.0)
+    late: float = field(default=0.0)
 
     def between(self) -> float:
         """What it adds between log steps to a step without it, in per cent."""
@@ -257,14 +264,20 @@ def measure_share(training: Training, device: str, steps: int | None = None) -> 
     logging = Logging(clock(device), **settings)
     turns = Turns(logging, 2 * training.every)
     fit(training, device, steps, [logging, turns])
-    using, without = (_averages(turns.seconds[kind], training.turn) for kind in (True, False))
-    added = [a - b for a, b in zip(using, without, strict=False)]
-    quartiles = statistics.quantiles(added, n=4)
+    using, without = turns.seconds[True], turns.seconds[False]
+    late, turn = [], training.turn
+    for start in range(0, len(turns.ends) - turn + 1, turn):
+        ends = turns.ends[start : start + turn]
+        late.append(statistics.fmean(ends) - statistics.median(ends))
     known = [seconds for seconds in logging.logs if seconds > 0][11:]  # coefficients are known then
     log = statistics.median(known) if known else 0.0
-    spread = (quartiles[2] - quartiles[0]) / 2
-    return Share(*(1e3 * t for t in (statistics.median(without), statistics.median(added), log, spread)))
+    step, put_off = statistics.median(without), statistics.median(late)
+    error = (_error(using) ** 2 + _error(without) ** 2) ** 0.5
+    added = statistics.median(using) - step + put_off
+    return Share(*(1e3 * seconds for seconds in (step, added, log, error, put_off)))
 
 
-def _averages(seconds: list[float], turn: int) -> list[float]:
-    return [statistics.fmean(seconds[i : i + turn]) for i in range(0, len(seconds) - turn + 1, turn)]
+def _error(seconds: list[float]) -> float:
+    """Standard error of a median, by the quartiles, as of normal values."""
+    low, _, high = statistics.quantiles(seconds, n=4)
+    return 1.2533 * (high - low) / 1.349 / len(seconds) ** 0.5

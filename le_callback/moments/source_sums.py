@@ -19,6 +19,8 @@ from le_callback.moments.sums import (
     MomentState,
     add_deviations,
     add_moments,
+    add_norms,
+    add_placed,
     emptied,
     empty_moments,
     merge_moments,
@@ -93,15 +95,30 @@ class SourceSums:
         """Add ``samples`` (n, p) that belong to ``rows``."""
         self._reopen()
         if self.about_zero:
-            if self._plain is None:
-                self._plain = self._nothing_about_zero()
-            add_deviations(self._plain, samples, rows)
-            self._added += len(samples)
-            if self._added >= max(FEWEST_ABOUT_ZERO, SAMPLES_ABOUT_ZERO * len(self.reference)):
-                _ = self.state
+            add_deviations(self._about_zero(), samples, rows)
+            self._count(len(samples))
         else:
             deviations = self.reference.index_select(0, rows.reference)
             add_deviations(self._state, torch.sub(samples, deviations, out=deviations), rows)
+
+    def _about_zero(self) -> MomentState:
+        if self._plain is None:
+            self._plain = self._nothing_about_zero()
+        return self._plain
+
+    def _count(self, added: int) -> None:
+        self._added += added
+        if self._added >= max(FEWEST_ABOUT_ZERO, SAMPLES_ABOUT_ZERO * len(self.reference)):
+            _ = self.state
+
+    def add_placed(self, samples: Tensor, places: Tensor) -> Tensor:
+        """Add ``samples`` (n, p) about zero at their ``places``, see ``sums.add_placed``; ``add_norms`` has to follow."""
+        return add_placed(self._about_zero(), samples.to(self.reference.dtype), places)
+
+    def add_norms(self, norms: Tensor, labels: Tensor, ignore_index: int | None) -> None:
+        """Count what ``add_placed`` has added."""
+        add_norms(self._about_zero(), norms, labels, ignore_index)
+        self._count(len(norms))
 
     def add_weighted(self, samples: Tensor, weights: Tensor) -> None:
         """Add ``samples`` (n, p) with class weights (n, K)."""

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from le_callback.moments.following import heaviest
-from le_callback.moments.ring import SampleRing
+from le_callback.moments.ring import Place, SampleRing
 from le_callback.moments.source_sums import SourceSums
 from le_callback.moments.statistics import ClassStatistics
-from le_callback.moments.sums import MomentState, class_rows, initial_reference, usable_rows
+from le_callback.moments.sums import MomentState, class_rows, initial_reference, places, usable_rows
 
 LARGE_BATCH = 2**18  # numbers of a batch from which on it is added at once, on the host, where calls cost little
 THINNING = 8  # rows of such a batch of which one is kept, once as many are kept as fit
@@ -62,6 +62,7 @@ class ClassWindow:
         self._ever_seen = torch.zeros(self.num_classes, dtype=torch.bool, device=first.device)
         self._sums = {name: SourceSums(reference, in_place=in_place) for name, reference in references.items()}
         self.ring = SampleRing(references, self.num_classes)
+        self._norms: SampleRing | None = None  # of samples that were added at once, and are not counted yet
         on_host, width = first.device.type == "cpu", sum(x.shape[1] for x in references.values())
         self._large = max(1, LARGE_BATCH // width) if on_host else sys.maxsize  # rows
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}  # what ``samples`` found, until the window changes
@@ -97,6 +98,9 @@ class ClassWindow:
         window._sums, window.counts = sums, counts
         window._advanced, window._ever_seen = state["advanced"], state["ever_seen"].to(device, copy=True)
         window.ring.load_state_dict(state["ring"])
+        if state["norms"] is not None:
+            window._norms = _norm_ring(sums)
+            window._norms.load_state_dict(state["norms"])
         return window
 
     @property
@@ -130,11 +134,18 @@ class ClassWindow:
 
     def _add_at_once(self, batch: Mapping[str, Tensor], labels: Tensor) -> None:
         """Add a batch whose copy would cost more than the calls that it saves; the ring gets some of it once full."""
-        self._accumulate()
-        rows = class_rows(labels, self.num_classes, self.ignore_index)
-        for name, sums in self._sums.items():
-            sums.add(batch[name].detach().to(sums.reference.dtype), rows)
         ring = self.ring
+        self._add_pending(ring.read())
+        norms = {}
+        about_zero = [name for name, sums in self._sums.items() if sums.about_zero]
+        if about_zero:
+            into = places(labels, self.num_classes)
+            norms = {name: self._sums[name].add_placed(batch[name].detach(), into) for name in about_zero}
+            self._note(norms, labels)
+        if len(norms) < len(batch):
+            rows = class_rows(labels, self.num_classes, self.ignore_index)
+            for name in batch.keys() - norms.keys():
+                self._sums[name].add(batch[name].detach().to(self._sums[name].reference.dtype), rows)
         if ring.filled >= ring.capacity:
             thinned = slice(ring.cursor * THINNING // labels.shape[0] % THINNING, None, THINNING)
             batch, labels = {name: x[thinned] for name, x in batch.items()}, labels[thinned]
@@ -148,11 +159,34 @@ class ClassWindow:
             if added:
                 ring.skip()
             elif ring.full:
-                self._accumulate()
+                self._add_pending(ring.read())
+
+    def _note(self, norms: Mapping[str, Tensor], labels: Tensor) -> None:
+        """Keep the norms of samples that were added at once, until they are counted."""
+        if self._norms is None:
+            self._norms = _norm_ring(self._sums)
+        done, n = 0, labels.shape[0]
+        while done < n:
+            done += self._norms.write(norms, labels, done)
+            if self._norms.full:
+                self._count(self._norms)
+
+    def _count(self, ring: SampleRing) -> None:
+        """Count the samples that were added at once."""
+        piece = ring.read()
+        if piece is not None:
+            labels, norms = piece
+            for name, sums in self._sums.items():
+                if sums.about_zero:
+                    sums.add_norms(norms[name], labels, self.ignore_index)
 
     def _accumulate(self) -> None:
         """Add the samples that the sums do not hold yet."""
-        piece = self.ring.read()
+        self._add_pending(self.ring.read())
+        if self._norms is not None:
+            self._count(self._norms)
+
+    def _add_pending(self, piece: Place | None) -> None:
         if piece is not None:
             labels, samples = piece
             rows = class_rows(labels, self.num_classes, self.ignore_index)
@@ -204,8 +238,7 @@ class ClassWindow:
         self._ever_seen |= next(iter(self._sums.values())).weight > 0
         for sums in self._sums.values():
             sums.advance()
-        self.counts.zero_()
-        self.ring.clear()
+        self._forget()
 
     def signature(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of every source: windows of the same signature can be pooled."""
@@ -231,24 +264,36 @@ class ClassWindow:
             own.replace({field: sums[f"{name}.{field}"] for field in _ADDITIVE})
         self.counts.copy_(sums[_COUNTS])
         self.ring.replace(labels, samples)
+        if self._norms is not None:
+            self._norms.clear()
 
     def clear(self) -> None:
         """Forget the samples of the open window."""
         self._kept.clear()
         for sums in self._sums.values():
             sums.clear()
+        self._forget()
+
+    def _forget(self) -> None:
         self.counts.zero_()
         self.ring.clear()
+        if self._norms is not None:
+            self._norms.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """CPU tensors and plain values. Pending rows stay pending, so that sums are rounded as without a stop."""
         return {
             "sums": {name: sums.state_dict() for name, sums in self._sums.items()},
             "ring": self.ring.state_dict(),
+            "norms": None if self._norms is None else self._norms.state_dict(),
             "advanced": self._advanced,
             "ever_seen": self._ever_seen.cpu().clone(),
             "counts": self.counts.cpu().clone(),
         }
+
+
+def _norm_ring(sums: Mapping[str, SourceSums]) -> SampleRing:
+    return SampleRing({name: s.reference.new_zeros(1, 1) for name, s in sums.items()}, num_classes=1)
 
 
 def _readable(x: Tensor) -> Tensor:
