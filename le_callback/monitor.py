@@ -115,13 +115,15 @@ class SeparationMonitor:
 
     def fits(self, *, features: Tensor, logits: Tensor, num_classes: int) -> bool:
         """Whether batches like this one, of ``num_classes`` classes, continue what was seen so far."""
-        return num_classes == self.num_classes and (self.window is None or self._accepts(features, logits))
+        return num_classes == self.num_classes and (
+            self.window is None or self._accepts({"features": features, "logits": logits})
+        )
 
-    def _accepts(self, features: Tensor, logits: Tensor) -> bool:
+    def _accepts(self, batch: Mapping[str, Tensor]) -> bool:
         assert self.window is not None
         if self._part is None:
-            return self.window.accepts({"features": features, "logits": logits})
-        return logits.shape[1] == self.num_classes and self.window.accepts({"features": features})
+            return self.window.ring.accepts(batch)
+        return batch["logits"].shape[1] == self.num_classes and self.window.accepts({"features": batch["features"]})
 
     def update(self, *, features: Tensor, logits: Tensor, target: Tensor, time: float | None = None) -> None:
         """Add a batch: ``features`` (N, p), ``logits`` (N, K), ``target`` (N,) labels or (N, K) class weights.
@@ -135,16 +137,15 @@ class SeparationMonitor:
             self._timed += 1
         if self.window is None:
             self._part = self._following(followed_classes(self.num_classes, features.shape[1]))
-        elif not self._accepts(features, logits):
-            self.skip("changed_width")
-            return
-        if self._part is not None:
-            self._update_part(self._part, features, logits, target)
-            return
         batch = {"features": features, "logits": logits}
-        if self.window is None:
-            self.window = ClassWindow.for_batch(batch, self.num_classes, self.settings.ignore_index)
-        self.window.update(batch, target)
+        if self.window is not None and not self._accepts(batch):
+            self.skip("changed_width")
+        elif self._part is not None:
+            self._update_part(self._part, features, logits, target)
+        else:
+            if self.window is None:
+                self.window = ClassWindow.for_batch(batch, self.num_classes, self.settings.ignore_index)
+            self.window.update(batch, target)
 
     def _update_part(self, part: Following, features: Tensor, logits: Tensor, target: Tensor) -> None:
         """Add a batch where a part of the classes is followed."""

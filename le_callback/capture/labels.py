@@ -35,7 +35,9 @@ class LabelReader:
         known = source is None or callable(source) or (isinstance(source, str | int) and not isinstance(source, bool))
         require_type(known, "label", source, "a key, an index, a callable or None")
         self.source = source
-        self._item = itemgetter(source) if isinstance(source, str | int) else None  # a single step into the batch
+        self._item: Callable[[Any], Any] | None = None  # where the source is a single step into the batch
+        if isinstance(source, str | int):
+            self._item = itemgetter(source)
         self._peeked: Any = None
         self._before: Any = None
         self._read: tuple[Any, Tensor] | None = None

@@ -74,12 +74,15 @@ class CaptureHook:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Overwrite the entry."""
+        self.keep(module, args, kwargs, output, graded=torch.is_grad_enabled())
+
+    def keep(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, graded: bool) -> None:
+        """Overwrite the entry of a pass with or without gradients."""
         features = args[0] if args else next(iter(kwargs.values()), None)
-        if not isinstance(features, Tensor) or not isinstance(output, Tensor):
-            return
-        entries = self.slot.graded if torch.is_grad_enabled() else self.slot.plain
-        entries.pop(self.name, None)  # the order is that of the last calls
-        entries[self.name] = detached(module, features, output)
+        if isinstance(features, Tensor) and isinstance(output, Tensor):
+            entries = self.slot.graded if graded else self.slot.plain
+            entries.pop(self.name, None)  # the order is that of the last calls
+            entries[self.name] = detached(module, features, output)
 
 
 class CallHook(CaptureHook):
@@ -87,10 +90,10 @@ class CallHook(CaptureHook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Overwrite the entry if this is the call that is wanted."""
-        calls, mode = self.slot.calls, int(torch.is_grad_enabled())
-        calls[mode] += 1
-        if self.slot.wanted is None or calls[mode] == self.slot.wanted + 1:
-            super().__call__(module, args, kwargs, output)
+        slot, graded = self.slot, torch.is_grad_enabled()
+        slot.calls[graded] += 1
+        if slot.wanted is None or slot.calls[graded] == slot.wanted + 1:
+            self.keep(module, args, kwargs, output, graded)
 
 
 class Switch:

@@ -57,7 +57,7 @@ class SampleRing:
 
     def accepts(self, batch: Mapping[str, Tensor]) -> bool:
         """Whether a batch has the widths of the ring."""
-        for name, x in batch.items():
+        for name, x in batch.items():  # noqa: SIM110 -- a generator takes twice as long
             if x.shape[1] != self._widths[name]:
                 return False
         return True

@@ -96,7 +96,8 @@ class SourceSums:
         self._reopen()
         if self.about_zero:
             add_deviations(self._about_zero(), samples, rows)
-            self._count(len(samples))
+            self._added += len(samples)
+            self._move()
         else:
             deviations = self.reference.index_select(0, rows.reference)
             add_deviations(self._state, torch.sub(samples, deviations, out=deviations), rows)
@@ -106,19 +107,19 @@ class SourceSums:
             self._plain = self._nothing_about_zero()
         return self._plain
 
-    def _count(self, added: int) -> None:
-        self._added += added
+    def _move(self) -> None:
         if self._added >= max(FEWEST_ABOUT_ZERO, SAMPLES_ABOUT_ZERO * len(self.reference)):
             _ = self.state
 
     def add_placed(self, samples: Tensor, places: Tensor) -> Tensor:
-        """Add ``samples`` (n, p) about zero at their ``places``, see ``sums.add_placed``; ``add_norms`` has to follow."""
+        """Add ``samples`` (n, p) about zero at ``places``, as ``sums.add_placed``; ``add_norms`` has to follow."""
+        self._added += samples.shape[0]
         return add_placed(self._about_zero(), samples.to(self.reference.dtype), places)
 
     def add_norms(self, norms: Tensor, labels: Tensor, ignore_index: int | None) -> None:
         """Count what ``add_placed`` has added."""
         add_norms(self._about_zero(), norms, labels, ignore_index)
-        self._count(len(norms))
+        self._move()
 
     def add_weighted(self, samples: Tensor, weights: Tensor) -> None:
         """Add ``samples`` (n, p) with class weights (n, K)."""

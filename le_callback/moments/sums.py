@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 _PIECE = 2**20  # numbers
-_POSITIVE = 2**62 - 1
-LARGEST = 1.8e19  # norm whose square single precision can hold
+_LARGEST = {dtype: 0.999 * torch.finfo(dtype).max ** 0.5 for dtype in (torch.float32, torch.float64)}  # finite squares
 
 
 @dataclass(frozen=True)
@@ -145,8 +144,8 @@ def add_placed(state: MomentState, deviations: Tensor, places: Tensor) -> Tensor
     Returns:
         (N, 1) norms of the deviations.
     """
-    norms = torch.linalg.vector_norm(deviations, dim=1, keepdim=True)
-    usable = norms.squeeze(1) < LARGEST  # NaN compares false
+    norms: Tensor = torch.linalg.vector_norm(deviations, dim=1, keepdim=True)
+    usable = norms.squeeze(1) < _LARGEST[norms.dtype]  # NaN compares false
     state.sums.index_add_(0, torch.where(usable, places, state.weight.shape[0]), deviations)
     return norms
 
@@ -162,7 +161,7 @@ def add_norms(state: MomentState, norms: Tensor, labels: Tensor, ignore_index: i
     """
     K = state.weight.shape[0]
     rows, norms = class_rows(labels, K, ignore_index), norms.squeeze(1)
-    _count(state, norms.square(), torch.where(norms < LARGEST, rows.row, rows.otherwise))
+    _count(state, norms.square(), torch.where(norms < _LARGEST[norms.dtype], rows.row, rows.otherwise))
     if ignore_index is not None and 0 <= ignore_index < K:
         state.total[ignore_index].zero_()
 
@@ -173,7 +172,7 @@ def places(labels: Tensor, num_classes: int) -> Tensor:
     >>> places(torch.tensor([1, -100, 5]), 2)
     tensor([1, 2, 2])
     """
-    return (labels.long() & _POSITIVE).clamp_(max=num_classes)  # negative labels become very large
+    return labels.long().clamp(-1, num_classes).remainder_(num_classes + 1)
 
 
 def _count(state: MomentState, squared: Tensor, row: Tensor) -> None:

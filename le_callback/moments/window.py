@@ -62,6 +62,7 @@ class ClassWindow:
         self._ever_seen = torch.zeros(self.num_classes, dtype=torch.bool, device=first.device)
         self._sums = {name: SourceSums(reference, in_place=in_place) for name, reference in references.items()}
         self.ring = SampleRing(references, self.num_classes)
+        self._thinned = 0  # batches
         self._norms: SampleRing | None = None  # of samples that were added at once, and are not counted yet
         on_host, width = first.device.type == "cpu", sum(x.shape[1] for x in references.values())
         self._large = max(1, LARGE_BATCH // width) if on_host else sys.maxsize  # rows
@@ -98,7 +99,8 @@ class ClassWindow:
         window._sums, window.counts = sums, counts
         window._advanced, window._ever_seen = state["advanced"], state["ever_seen"].to(device, copy=True)
         window.ring.load_state_dict(state["ring"])
-        if state["norms"] is not None:
+        window._thinned = state.get("thinned", 0)
+        if state.get("norms") is not None:
             window._norms = _norm_ring(sums)
             window._norms.load_state_dict(state["norms"])
         return window
@@ -147,7 +149,8 @@ class ClassWindow:
             for name in batch.keys() - norms.keys():
                 self._sums[name].add(batch[name].detach().to(self._sums[name].reference.dtype), rows)
         if ring.filled >= ring.capacity:
-            thinned = slice(ring.cursor * THINNING // labels.shape[0] % THINNING, None, THINNING)
+            thinned = slice(self._thinned % THINNING, None, THINNING)
+            self._thinned += 1
             batch, labels = {name: x[thinned] for name, x in batch.items()}, labels[thinned]
         self._write(batch, labels, added=True)
 
@@ -188,6 +191,8 @@ class ClassWindow:
 
     def _add_pending(self, piece: Place | None) -> None:
         if piece is not None:
+            if self._norms is not None:
+                self._count(self._norms)  # before sums about zero are moved
             labels, samples = piece
             rows = class_rows(labels, self.num_classes, self.ignore_index)
             for name, sums in self._sums.items():
@@ -285,6 +290,7 @@ class ClassWindow:
         return {
             "sums": {name: sums.state_dict() for name, sums in self._sums.items()},
             "ring": self.ring.state_dict(),
+            "thinned": self._thinned,
             "norms": None if self._norms is None else self._norms.state_dict(),
             "advanced": self._advanced,
             "ever_seen": self._ever_seen.cpu().clone(),

@@ -113,7 +113,8 @@ class Capturing(NoCapturing):
         """A training batch starts."""
         if self._refusals == _MOST_REFUSALS:
             return
-        self.capture.clear()
+        if self.capture.lasting:  # hooks that stay have seen what ran between the steps
+            self.capture.clear()
         self.labels.peek(batch)
         if self.undecided:
             self._detection = self.capture.detection(batch, self._arguments.label is not None)

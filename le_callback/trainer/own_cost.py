@@ -17,26 +17,18 @@ class Clock:
         self._training = 0.0
         self._seconds = dict.fromkeys(("update", "window", "figures", "probe"), 0.0)
         self._step_began: float | None = None
-        self._update_began = 0.0
 
     def start_step(self) -> None:
         """A training step begins."""
         self._step_began = time.perf_counter()
 
-    def end_step(self) -> None:
-        """A training step has ended."""
+    def end_step(self, update: float) -> None:
+        """A training step has ended, in which the update took so many seconds."""
+        self._seconds["update"] += update
         if self._step_began is not None:
             self._training += time.perf_counter() - self._step_began
             self._steps += 1
             self._step_began = None
-
-    def start_update(self) -> None:
-        """The update of a step begins. In every step, so without a context manager."""
-        self._update_began = time.perf_counter()
-
-    def end_update(self) -> None:
-        """The update of a step has ended."""
-        self._seconds["update"] += time.perf_counter() - self._update_began
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Times the evaluation and logging of one window."""

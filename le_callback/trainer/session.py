@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -213,7 +214,7 @@ class Session(Idle):
 
     @override
     def end_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
-        self._clock.start_update()
+        began = time.perf_counter()
         capturing = self._capturing
         if capturing.undecided:
             with torch.no_grad():
@@ -223,7 +224,7 @@ class Session(Idle):
         if isinstance(self.measurement, Measurement):
             self._add(self.measurement.monitor, batch)
         capturing.end_batch()
-        self._clock.end_update()
+        updated = time.perf_counter() - began
         self._batches_since_step += 1
         step, last = trainer.global_step, self._last_step
         if step > last:
@@ -235,7 +236,7 @@ class Session(Idle):
                 self._evaluate(trainer)
             self._batches_since_step = 0
         self._last_step = step
-        self._clock.end_step()
+        self._clock.end_step(updated)
 
     def _decide(self, trainer: Trainer, outputs: Any, batch: Any) -> None:
         """The end of a step in which head and labels are looked for."""
