@@ -136,7 +136,8 @@ class SeparationMonitor:
             self._time_sum += time
             self._timed += 1
         if self.window is None:
-            self._part = self._following(followed_classes(self.num_classes, features.shape[1]))
+            classes = followed_classes(self.num_classes, features.shape[1])
+            self._part = _following(self.num_classes, classes, self.settings.ignore_index)
         batch = {"features": features, "logits": logits}
         if self.window is not None and not self._accepts(batch):
             self.skip("changed_width")
@@ -159,9 +160,6 @@ class SeparationMonitor:
             self.window = ClassWindow.for_batch(batch, len(part.classes), part.ignore_index, counted=K)
         self.window.counts.add_(count)
         self.window.update(batch, target)
-
-    def _following(self, classes: Sequence[int] | None) -> Following | None:
-        return None if classes is None else Following(self.num_classes, classes, self.settings.ignore_index)
 
     def known_means(self) -> Tensor | None:
         """The class means of the features in the windows that were closed (K, p), NaN where unknown; None before."""
@@ -290,7 +288,7 @@ class SeparationMonitor:
         self.judge.load_state_dict(state["verdict"])
         self.probe.load_state_dict(state["probe"])
         window = state["window"]
-        self._part = self._following(state["followed"])
+        self._part = _following(K, state["followed"], self.settings.ignore_index)
         ignored = self.settings.ignore_index if self._part is None else self._part.ignore_index
         self.window = ClassWindow.from_state(window, ignored, device) if window else None
         every = state["every"]
@@ -314,6 +312,10 @@ class SeparationMonitor:
         same = torch.equal(features.sample_labels, logits.sample_labels)
         features = replace(features, outputs=logits.samples if same else None, head=weights)
         return sources | {"features": features}, {}
+
+
+def _following(num_classes: int, classes: Sequence[int] | None, ignore_index: int | None) -> Following | None:
+    return None if classes is None else Following(num_classes, classes, ignore_index)
 
 
 def _source(window: ClassWindow, layer: str, part: Part | None, head: HeadWeights | None = None) -> SourceWindow:

@@ -60,10 +60,6 @@ class SourceSums:
         self._added = 0  # samples about zero that the state does not hold yet
         self._variance: Tensor | None = None  # of the last statistics
 
-    def _nothing_about_zero(self) -> MomentState:
-        K, p = self._state.reference.shape
-        return empty_moments(self._state.reference.new_zeros(1, 1).expand(K, p))
-
     @property
     def reference(self) -> Tensor:
         """What the sums are about (K, p)."""
@@ -104,7 +100,7 @@ class SourceSums:
 
     def _about_zero(self) -> MomentState:
         if self._plain is None:
-            self._plain = self._nothing_about_zero()
+            self._plain = _about_zero(self.reference)
         return self._plain
 
     def _move(self) -> None:
@@ -204,8 +200,12 @@ class SourceSums:
         found.about_zero, found._added = state["about_zero"], state["added"]
         if state["plain"] is not None:
             plain = {name: x.to(device, copy=True) for name, x in state["plain"].items()}
-            found._plain = MomentState(reference=found._nothing_about_zero().reference, **plain)
+            found._plain = MomentState(reference=_about_zero(found.reference).reference, **plain)
         return found
+
+
+def _about_zero(reference: Tensor) -> MomentState:
+    return empty_moments(reference.new_zeros(1, 1).expand(*reference.shape))
 
 
 def _saved(state: MomentState, *also: str) -> dict[str, Tensor]:

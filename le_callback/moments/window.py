@@ -2,13 +2,12 @@
 
 K classes, N samples of a batch, R samples that are kept, in a ring of at least as many rows. A step copies its samples
 into the ring as they are; they are summed when the ring is full, so that small kernels run once for many steps. Large
-batches on the host are summed at once, as they are read from memory: copying them first costs more than it saves.
+batches on the host are summed at once, see ``large``.
 Positions are known on the host, so nothing synchronises.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,13 +15,11 @@ import torch
 from torch import Tensor
 
 from le_callback.moments.following import heaviest
-from le_callback.moments.ring import Place, SampleRing
+from le_callback.moments.large import LargeBatches
+from le_callback.moments.ring import SampleRing
 from le_callback.moments.source_sums import SourceSums
 from le_callback.moments.statistics import ClassStatistics
-from le_callback.moments.sums import MomentState, class_rows, initial_reference, places, usable_rows
-
-LARGE_BATCH = 2**18  # numbers of a batch from which on it is added at once, on the host, where calls cost little
-THINNING = 8  # rows of such a batch of which one is kept, once as many are kept as fit
+from le_callback.moments.sums import MomentState, class_rows, initial_reference, usable_rows
 
 _ADDITIVE = ("total", "weight", "weight_sq", "scatter", "nonfinite", "mislabelled")
 _COUNTS = "counts"
@@ -62,10 +59,7 @@ class ClassWindow:
         self._ever_seen = torch.zeros(self.num_classes, dtype=torch.bool, device=first.device)
         self._sums = {name: SourceSums(reference, in_place=in_place) for name, reference in references.items()}
         self.ring = SampleRing(references, self.num_classes)
-        self._thinned = 0  # batches
-        self._norms: SampleRing | None = None  # of samples that were added at once, and are not counted yet
-        on_host, width = first.device.type == "cpu", sum(x.shape[1] for x in references.values())
-        self._large = max(1, LARGE_BATCH // width) if on_host else sys.maxsize  # rows
+        self._large = LargeBatches(references, ignore_index)
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}  # what ``samples`` found, until the window changes
         self._advanced = False
 
@@ -99,10 +93,7 @@ class ClassWindow:
         window._sums, window.counts = sums, counts
         window._advanced, window._ever_seen = state["advanced"], state["ever_seen"].to(device, copy=True)
         window.ring.load_state_dict(state["ring"])
-        window._thinned = state.get("thinned", 0)
-        if state.get("norms") is not None:
-            window._norms = _norm_ring(sums)
-            window._norms.load_state_dict(state["norms"])
+        window._large.load_state_dict(state["large"])
         return window
 
     @property
@@ -123,36 +114,18 @@ class ClassWindow:
         """
         self._kept.clear()
         if target.ndim == 1:
-            if target.shape[0] >= self._large:
-                self._add_at_once(batch, target)
-            else:
+            if target.shape[0] < self._large.rows:
                 self._write(batch, target)
+                return
+            self._accumulate(counted=False)
+            self._large.add(self._sums, batch, target)
+            self._write(*self._large.thinned(batch, target, self.ring), added=True)
             return
         # weights are not kept, so these samples are added at once
         self._accumulate()
         for name, x in batch.items():
             self._sums[name].add_weighted(x.detach(), target)
         self._write(batch, heaviest(target), added=True)
-
-    def _add_at_once(self, batch: Mapping[str, Tensor], labels: Tensor) -> None:
-        """Add a batch whose copy would cost more than the calls that it saves; the ring gets some of it once full."""
-        ring = self.ring
-        self._add_pending(ring.read())
-        norms = {}
-        about_zero = [name for name, sums in self._sums.items() if sums.about_zero]
-        if about_zero:
-            into = places(labels, self.num_classes)
-            norms = {name: self._sums[name].add_placed(batch[name].detach(), into) for name in about_zero}
-            self._note(norms, labels)
-        if len(norms) < len(batch):
-            rows = class_rows(labels, self.num_classes, self.ignore_index)
-            for name in batch.keys() - norms.keys():
-                self._sums[name].add(batch[name].detach().to(self._sums[name].reference.dtype), rows)
-        if ring.filled >= ring.capacity:
-            thinned = slice(self._thinned % THINNING, None, THINNING)
-            self._thinned += 1
-            batch, labels = {name: x[thinned] for name, x in batch.items()}, labels[thinned]
-        self._write(batch, labels, added=True)
 
     def _write(self, batch: Mapping[str, Tensor], labels: Tensor, *, added: bool = False) -> None:
         """Copy samples into the ring, in as many turns as it takes; ``added``: the sums hold them already."""
@@ -162,37 +135,14 @@ class ClassWindow:
             if added:
                 ring.skip()
             elif ring.full:
-                self._add_pending(ring.read())
+                self._accumulate(counted=False)
 
-    def _note(self, norms: Mapping[str, Tensor], labels: Tensor) -> None:
-        """Keep the norms of samples that were added at once, until they are counted."""
-        if self._norms is None:
-            self._norms = _norm_ring(self._sums)
-        done, n = 0, labels.shape[0]
-        while done < n:
-            done += self._norms.write(norms, labels, done)
-            if self._norms.full:
-                self._count(self._norms)
-
-    def _count(self, ring: SampleRing) -> None:
-        """Count the samples that were added at once."""
-        piece = ring.read()
+    def _accumulate(self, *, counted: bool = True) -> None:
+        """Add the samples that the sums do not hold yet; ``counted``: those of large batches are counted, too."""
+        piece = self.ring.read()
+        if piece is not None or counted:
+            self._large.count(self._sums)
         if piece is not None:
-            labels, norms = piece
-            for name, sums in self._sums.items():
-                if sums.about_zero:
-                    sums.add_norms(norms[name], labels, self.ignore_index)
-
-    def _accumulate(self) -> None:
-        """Add the samples that the sums do not hold yet."""
-        self._add_pending(self.ring.read())
-        if self._norms is not None:
-            self._count(self._norms)
-
-    def _add_pending(self, piece: Place | None) -> None:
-        if piece is not None:
-            if self._norms is not None:
-                self._count(self._norms)  # before sums about zero are moved
             labels, samples = piece
             rows = class_rows(labels, self.num_classes, self.ignore_index)
             for name, sums in self._sums.items():
@@ -213,7 +163,7 @@ class ClassWindow:
     def samples(self, source: str) -> tuple[Tensor, Tensor]:
         """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises.
 
-        Of large batches all are taken until R are held, then one row of ``THINNING``, other rows each time.
+        Of large batches all are taken until R are held, then one row of eight, other rows each time.
         """
         if source not in self._kept:
             labels, samples = self.ring.last(self.ring.capacity, source)
@@ -243,7 +193,9 @@ class ClassWindow:
         self._ever_seen |= next(iter(self._sums.values())).weight > 0
         for sums in self._sums.values():
             sums.advance()
-        self._forget()
+        self.counts.zero_()
+        self.ring.clear()
+        self._large.clear()
 
     def signature(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of every source: windows of the same signature can be pooled."""
@@ -269,37 +221,27 @@ class ClassWindow:
             own.replace({field: sums[f"{name}.{field}"] for field in _ADDITIVE})
         self.counts.copy_(sums[_COUNTS])
         self.ring.replace(labels, samples)
-        if self._norms is not None:
-            self._norms.clear()
+        self._large.clear()
 
     def clear(self) -> None:
         """Forget the samples of the open window."""
         self._kept.clear()
         for sums in self._sums.values():
             sums.clear()
-        self._forget()
-
-    def _forget(self) -> None:
         self.counts.zero_()
         self.ring.clear()
-        if self._norms is not None:
-            self._norms.clear()
+        self._large.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """CPU tensors and plain values. Pending rows stay pending, so that sums are rounded as without a stop."""
         return {
             "sums": {name: sums.state_dict() for name, sums in self._sums.items()},
             "ring": self.ring.state_dict(),
-            "thinned": self._thinned,
-            "norms": None if self._norms is None else self._norms.state_dict(),
+            "large": self._large.state_dict(),
             "advanced": self._advanced,
             "ever_seen": self._ever_seen.cpu().clone(),
             "counts": self.counts.cpu().clone(),
         }
-
-
-def _norm_ring(sums: Mapping[str, SourceSums]) -> SampleRing:
-    return SampleRing({name: s.reference.new_zeros(1, 1) for name, s in sums.items()}, num_classes=1)
 
 
 def _readable(x: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from oracles import class_moments
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from le_callback.moments import large as large_module
 from le_callback.moments import ring as ring_module
-from le_callback.moments import window as window_module
 from le_callback.moments.sums import add_norms, add_placed, empty_moments, places, update_moments
 from le_callback.moments.window import ClassWindow
 
@@ -25,7 +25,7 @@ def _small(monkeypatch):
     """Batches of six rows are large, and a ring has 16."""
     monkeypatch.setattr(ring_module, "MIN_ROWS", RING)
     monkeypatch.setattr(ring_module, "RING_ROWS", RING)
-    monkeypatch.setattr(window_module, "LARGE_BATCH", LARGE * (P + 1))
+    monkeypatch.setattr(large_module, "LARGE_BATCH", LARGE * (P + 1))
 
 
 def stream(seed, n, spread=1.0, dtype=torch.float64):
@@ -122,7 +122,7 @@ def test_samples_are_all_until_the_ring_is_full_then_one_of_eight(seed, sizes):
     for size in sizes:
         rows = slice(start, start + size)
         window.update(sources(x[rows]), labels[rows])
-        written += size if written < RING else len(range(size)[:: window_module.THINNING])
+        written += size if written < RING else len(range(size)[:: large_module.THINNING])
         start += size
     kept, kept_labels = window.samples("features")
     assert 0 < len(kept) <= RING
@@ -139,7 +139,7 @@ def test_samples_are_all_until_the_ring_is_full_then_one_of_eight(seed, sizes):
 
 def test_thinned_rows_are_others_each_time():
     """A sampler that puts classes into the same rows of every batch does not hide some of them."""
-    n = 8 * window_module.THINNING
+    n = 8 * large_module.THINNING
     x, labels = torch.arange(n * 1.0).repeat(12).unsqueeze(1).repeat(1, P).double(), torch.arange(n * 12) % K
     window = ClassWindow.for_batch(sources(x), K)
     seen = set()
@@ -223,7 +223,12 @@ def test_state_does_not_grow():
     window = opened(x, labels)
 
     def held():
-        tensors = [*window.ring.rows.values(), window.ring.labels, *window._norms.rows.values(), window._norms.labels]
+        tensors = [
+            *window.ring.rows.values(),
+            window.ring.labels,
+            *window._large._norms.rows.values(),
+            window._large._norms.labels,
+        ]
         return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
     window.update(sources(x), labels)
