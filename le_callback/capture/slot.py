@@ -117,27 +117,29 @@ class Switch:
     def __init__(self, module: nn.Module, hook: Callable[..., None]) -> None:
         self.module, self.hook = module, hook
         self._handle: RemovableHandle | None = None
-        self._tables: tuple[dict[int, Any], dict[int, Any]] | None = None
+        self._own_tables = False  # whether the module's tables are as expected
 
     def on(self) -> None:
         """Put the hook on the module."""
-        if self._tables is not None and self._handle is not None:
-            hooks, with_kwargs = self._tables
-            hooks[self._handle.id], with_kwargs[self._handle.id] = self.hook, True
+        if self._own_tables and self._handle is not None:
+            for table, entry in zip(self._tables(), (self.hook, True), strict=True):
+                table[self._handle.id] = entry
             return
         self.off()
         self._handle = self.module.register_forward_hook(self.hook, with_kwargs=True)
-        tables = [vars(self.module).get(name) for name in ("_forward_hooks", "_forward_hooks_with_kwargs")]
-        if all(isinstance(table, dict) and self._handle.id in table for table in tables):
-            self._tables = tables[0], tables[1]  # type: ignore[assignment]
+        self._own_tables = all(self._handle.id in table for table in self._tables())
 
     def off(self) -> None:
         """Take it off, if it is on."""
-        if self._tables is not None and self._handle is not None:
-            for table in self._tables:
+        if self._own_tables and self._handle is not None:
+            for table in self._tables():
                 table.pop(self._handle.id, None)
         elif self._handle is not None:
             self._handle.remove()
+
+    def _tables(self) -> tuple[dict[int, Any], dict[int, Any]]:
+        own = vars(self.module)
+        return own.get("_forward_hooks", {}), own.get("_forward_hooks_with_kwargs", {})
 
 
 def detached(module: nn.Module | None, features: Tensor, output: Tensor) -> Captured:
