@@ -10,6 +10,7 @@
 # make gpu   own cost on a GPU, which it needs
 # make log-step REVISION=…   a log step beside that of another revision
 # make collapse   neural collapse at any number of classes, beside a dense implementation
+# make collapse-figure   docs/collapse.png: two trainings in which neural collapse happens
 # make memory   memory, time and checkpoints with very many classes
 # make paper   the source paper's experiments: figures 1 to 5 and tables; interrupted, it goes on where it was
 #              make paper RUNS=10 CIFAR=cifar-10-python.tar.gz   averages of ten trainings, with CIFAR-10
@@ -77,7 +78,7 @@ clean:
 	rm -rf .venv dist site mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy live tail-index overhead gpu memory collapse log-step phase-transition forecast imitation paper
+.PHONY: accuracy live tail-index overhead gpu memory collapse collapse-figure log-step phase-transition forecast imitation paper
 overhead: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
 
@@ -89,6 +90,9 @@ memory: .venv/ready
 
 log-step: .venv/ready
 	$(BIN)/python benchmarks/log_step.py $(REVISION)
+
+collapse-figure: .venv/ready
+	$(BIN)/python examples/collapse.py
 
 collapse: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/collapse.py

@@ -126,9 +126,9 @@ def draw(runs: dict[str, Run], path: Path) -> None:
     for column, (name, run) in zip(axes.T, runs.items(), strict=True):
         step, first = run["step"], first_without_error(run)
         column[0].semilogy(step, run["nc1"], color="C0")
-        column[0].set(ylabel="within over between (NC1)", title=name)
+        column[0].set(ylabel="within over\nbetween (NC1)", title=name)
         column[1].plot(step, run["deviation"], color="C1")
-        column[1].set_ylabel("deviation of the angles\nfrom an ETF, degrees (NC2)")
+        column[1].set_ylabel("angles off an ETF,\ndegrees (NC2)")
         column[1].set_ylim(bottom=0)
         column[2].plot(step, run["nc4"], color="C2", label="head agrees with nearest mean (NC4)")
         column[2].plot(step, run["accuracy"], color="0.5", lw=0.8, label="accuracy of the head")

@@ -115,13 +115,15 @@ class SeparationMonitor:
 
     def fits(self, *, features: Tensor, logits: Tensor, num_classes: int) -> bool:
         """Whether batches like this one, of ``num_classes`` classes, continue what was seen so far."""
-        return num_classes == self.num_classes and (self.window is None or self._accepts(features, logits))
+        return num_classes == self.num_classes and (
+            self.window is None or self._accepts({"features": features, "logits": logits})
+        )
 
-    def _accepts(self, features: Tensor, logits: Tensor) -> bool:
+    def _accepts(self, batch: Mapping[str, Tensor]) -> bool:
         assert self.window is not None
         if self._part is None:
-            return self.window.accepts({"features": features, "logits": logits})
-        return logits.shape[1] == self.num_classes and self.window.accepts({"features": features})
+            return self.window.ring.accepts(batch)
+        return batch["logits"].shape[1] == self.num_classes and self.window.accepts({"features": batch["features"]})
 
     def update(self, *, features: Tensor, logits: Tensor, target: Tensor, time: float | None = None) -> None:
         """Add a batch: ``features`` (N, p), ``logits`` (N, K), ``target`` (N,) labels or (N, K) class weights.
@@ -131,29 +133,33 @@ class SeparationMonitor:
         and counted.
         """
         if time is not None:
-            self._time_sum, self._timed = self._time_sum + time, self._timed + 1
+            self._time_sum += time
+            self._timed += 1
         if self.window is None:
-            self._part = self._following(followed_classes(self.num_classes, features.shape[1]))
-        elif not self._accepts(features, logits):
+            classes = followed_classes(self.num_classes, features.shape[1])
+            self._part = _following(self.num_classes, classes, self.settings.ignore_index)
+        batch = {"features": features, "logits": logits}
+        if self.window is not None and not self._accepts(batch):
             self.skip("changed_width")
-            return
-        batch, count, counted = {"features": features, "logits": logits}, None, 0
-        K, ignored = self.num_classes, self.settings.ignore_index
-        if (part := self._part) is not None:
-            if self.every is None:
-                self.every = ClassWindow.for_batch({"features": features}, K, ignored, in_place=True)
-            self.every.update({"features": features}, target)
-            count, counted = part.count(target), K
-            batch, target = part.select(features, logits, target)
-            K, ignored = len(part.classes), part.ignore_index
-        if self.window is None:
-            self.window = ClassWindow.for_batch(batch, K, ignored, counted=counted)
-        if count is not None:
-            self.window.counts.add_(count)
-        self.window.update(batch, target)
+        elif self._part is not None:
+            self._update_part(self._part, features, logits, target)
+        else:
+            if self.window is None:
+                self.window = ClassWindow.for_batch(batch, self.num_classes, self.settings.ignore_index)
+            self.window.update(batch, target)
 
-    def _following(self, classes: Sequence[int] | None) -> Following | None:
-        return None if classes is None else Following(self.num_classes, classes, self.settings.ignore_index)
+    def _update_part(self, part: Following, features: Tensor, logits: Tensor, target: Tensor) -> None:
+        """Add a batch where a part of the classes is followed."""
+        K = self.num_classes
+        if self.every is None:
+            self.every = ClassWindow.for_batch({"features": features}, K, self.settings.ignore_index, in_place=True)
+        self.every.update({"features": features}, target)
+        count = part.count(target)
+        batch, target = part.select(features, logits, target)
+        if self.window is None:
+            self.window = ClassWindow.for_batch(batch, len(part.classes), part.ignore_index, counted=K)
+        self.window.counts.add_(count)
+        self.window.update(batch, target)
 
     def known_means(self) -> Tensor | None:
         """The class means of the features in the windows that were closed (K, p), NaN where unknown; None before."""
@@ -282,7 +288,7 @@ class SeparationMonitor:
         self.judge.load_state_dict(state["verdict"])
         self.probe.load_state_dict(state["probe"])
         window = state["window"]
-        self._part = self._following(state["followed"])
+        self._part = _following(K, state["followed"], self.settings.ignore_index)
         ignored = self.settings.ignore_index if self._part is None else self._part.ignore_index
         self.window = ClassWindow.from_state(window, ignored, device) if window else None
         every = state["every"]
@@ -306,6 +312,10 @@ class SeparationMonitor:
         same = torch.equal(features.sample_labels, logits.sample_labels)
         features = replace(features, outputs=logits.samples if same else None, head=weights)
         return sources | {"features": features}, {}
+
+
+def _following(num_classes: int, classes: Sequence[int] | None, ignore_index: int | None) -> Following | None:
+    return None if classes is None else Following(num_classes, classes, ignore_index)
 
 
 def _source(window: ClassWindow, layer: str, part: Part | None, head: HeadWeights | None = None) -> SourceWindow:

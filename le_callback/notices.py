@@ -54,7 +54,11 @@ class Notices:
         try:
             yield
         except Exception as error:
-            self.tell(what, f"{type(error).__name__}: {error}")
+            self.tell_failed(what, error)
+
+    def tell_failed(self, what: str, error: Exception) -> None:
+        """Warn that a diagnostic failed, unless that was said before."""
+        self.tell(what, f"{type(error).__name__}: {error}")
 
 
 def warn(what: str, category: type[Warning]) -> None:

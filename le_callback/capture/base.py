@@ -136,6 +136,7 @@ def watching(capture: Capture) -> Iterator[None]:
         yield
     finally:
         capture.pause()
+        capture.clear()
 
 
 def check_width(what: str, width: int, num_classes: int | None) -> int:

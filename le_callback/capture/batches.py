@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Number
+from operator import itemgetter
 from typing import Any, Literal
 
 import torch
@@ -54,6 +55,13 @@ class BatchPath:
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"the labels are not at {self} in this batch ({type(error).__name__}: {error})") from None
         return found
+
+    @property
+    def item(self) -> Callable[[Any], Any] | None:
+        """The same as a plain function where there is a single step, into an ``item``; else None."""
+        if len(self.steps) == 1 and self.steps[0][0] == "item":
+            return itemgetter(self.steps[0][1])
+        return None
 
     def then(self, kind: Any, what: Any = None) -> BatchPath:
         """One step more."""

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from le_callback.capture.base import Capture, check_width
 from le_callback.capture.compiled import is_compiled, wrapped_names
@@ -17,7 +16,7 @@ from le_callback.capture.detect import Decision, Detection, Named
 from le_callback.capture.labels import describe
 from le_callback.capture.rows import nearest
 from le_callback.capture.search import may_be_head
-from le_callback.capture.slot import CONVOLUTIONS, CallHook, Captured, CaptureHook, Slot, width_fits
+from le_callback.capture.slot import CONVOLUTIONS, CallHook, Captured, CaptureHook, Slot, Switch, width_fits
 from le_callback.errors import require_type
 from le_callback.notices import inform
 
@@ -92,7 +91,9 @@ class HeadCapture(Capture):
         self._ignore_index = ignore_index
         self._slot = Slot()
         self._order: list[str] = []
-        self._handles: dict[str, RemovableHandle] = {}
+        self._switches: dict[str, Switch] = {}
+        self._kind: type[CaptureHook] | None = None  # of the hooks
+        self._on = False
         self._start: int | None = None
         self._resized = False
         self.lasting = is_compiled(module)
@@ -127,17 +128,22 @@ class HeadCapture(Capture):
         return None if self.name is None else self._watched.get(self.name)
 
     def attach(self) -> None:
-        """Register the hooks."""
+        """Put on the hooks."""
         self.pause()
         kind = CaptureHook if self.lasting or self.name is None else CallHook
-        for name, module in self._watched.items():
-            self._handles[name] = module.register_forward_hook(kind(self._slot, name), with_kwargs=True)
+        if self._kind is not kind:
+            self._kind = kind
+            self._switches = {name: Switch(m, kind(self._slot, name)) for name, m in self._watched.items()}
+        for switch in self._switches.values():
+            switch.on()
+        self._on = True
 
     def pause(self) -> None:
-        """Remove every hook, and keep what was captured."""
-        for handle in self._handles.values():
-            handle.remove()
-        self._handles.clear()
+        """Take off every hook, and keep what was captured."""
+        if self._on:
+            for switch in self._switches.values():
+                switch.off()
+            self._on = False
 
     def detach(self) -> None:
         """Remove every hook and forget the captures."""
@@ -220,7 +226,7 @@ class HeadCapture(Capture):
 
     def take(self) -> Captured | None:
         """What the head saw last, or ``None`` if it was not called since ``clear``."""
-        return None if self.name is None else self._slot.captured.get(self.name)
+        return None if self.name is None else self._slot.get(self.name)
 
     def line_up(self, captured: Captured, labels: Tensor) -> tuple[Captured, Tensor]:
         """The rows that a loss saw of a head with more rows than labels; labels reshaped where a loss did so.
@@ -228,8 +234,10 @@ class HeadCapture(Capture):
         Where the logits are resized behind the head, each position of the head has the label of the nearest one.
         """
         features, logits = captured
+        if self._start is None or labels.ndim == 0:
+            return captured, labels
         lead = features.shape[:-1]
-        if self._start is None or labels.ndim == 0 or labels.shape[: len(lead)] == lead:
+        if labels.shape[: len(lead)] == lead:
             return captured, labels
         n, beyond = labels.shape[0], labels.shape[len(lead) :]
         if n < lead[0] and labels.shape[1 : len(lead)] == lead[1:] and beyond in ((), (1,), (self.num_classes,)):
@@ -285,14 +293,14 @@ class HeadCapture(Capture):
 
     def _keep_only(self, name: str) -> None:
         self.name = name
-        if len(self._handles) > 1 and is_compiled(self._module):
+        if self._on and len(self._switches) > 1 and is_compiled(self._module):
             inform(
                 f"found the head `{self.name}` of a compiled model. The hooks of the other layers are"
                 f" removed, which compiles once more; `head={self.name!r}` saves that."
             )
         self._watched = {self.name: self._watched[self.name]}
-        for name in [n for n in self._handles if n != self.name]:
-            self._handles.pop(name).remove()
+        for name in [n for n in self._switches if n != self.name]:
+            self._switches.pop(name).off()
             self._slot.graded.pop(name, None)
             self._slot.plain.pop(name, None)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from copy import copy
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from le_callback.capture.batches import LABEL_KEYS, BatchPath
+from le_callback.capture.slot import Captured
 from le_callback.errors import require_type
 
 LabelSource = int | str | Callable[[Any], Tensor] | None  # int first: command lines take the first that fits
@@ -34,6 +35,9 @@ class LabelReader:
         known = source is None or callable(source) or (isinstance(source, str | int) and not isinstance(source, bool))
         require_type(known, "label", source, "a key, an index, a callable or None")
         self.source = source
+        self._item: Callable[[Any], Any] | None = None  # where the source is a single step into the batch
+        if isinstance(source, str | int):
+            self._item = itemgetter(source)
         self._peeked: Any = None
         self._before: Any = None
         self._read: tuple[Any, Tensor] | None = None
@@ -45,15 +49,20 @@ class LabelReader:
         is asked about what the batch held before.
         """
         self._peeked = self._before = self._read = None
-        with suppress(Exception):
-            if callable(self.source) and not isinstance(self.source, BatchPath):
+        try:
+            if self._item is not None:
+                self._peeked = self._item(batch)
+            elif callable(self.source) and not isinstance(self.source, BatchPath):
                 self._before = copy(batch) if isinstance(batch, Mapping | list) else None
             else:
                 self._peeked = self._locate(batch)
+        except Exception:  # it is told after the step
+            return
 
     def follow(self, place: BatchPath, labels: Tensor | None) -> None:
         """Look at ``place`` from now on; ``labels`` are those of this step."""
         self.source, self._peeked, self._read = place, labels, None
+        self._item = place.item
 
     def forget(self) -> None:
         """The step is over."""
@@ -68,25 +77,24 @@ class LabelReader:
         if self._read is not None and self._read[0] is batch:
             return self._read[1]
         try:
-            found = self._locate(batch)
+            found = self._locate(batch) if self._item is None else self._item(batch)
         except Exception:
             if self._peeked is None and self._before is None:
+                _ = self._locate(batch)  # says what is wrong
                 raise
             found = self._peeked if self._peeked is not None else self._locate(self._before)
-        labels = self._tensor(found, batch)
+        labels = found if isinstance(found, Tensor) else self._tensor(found, batch)
         self._read = batch, labels
         return labels
 
     def _tensor(self, found: Any, batch: Any) -> Tensor:
-        if not isinstance(found, Tensor):
-            try:
-                return torch.as_tensor(found)
-            except (TypeError, ValueError, RuntimeError):
-                raise ValueError(
-                    f"Expected the labels to be a tensor, but found {describe(found)} in a batch of {describe(batch)}."
-                    " Pass `label=` a key, an index or a callable that takes the batch and returns the label tensor."
-                ) from None
-        return found
+        try:
+            return torch.as_tensor(found)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"Expected the labels to be a tensor, but found {describe(found)} in a batch of {describe(batch)}."
+                " Pass `label=` a key, an index or a callable that takes the batch and returns the label tensor."
+            ) from None
 
     def _locate(self, batch: Any) -> Any:
         if callable(self.source):
@@ -124,6 +132,13 @@ def describe(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of ({', '.join(describe(item) for item in value)})"
     return f"an object of type {type(value).__name__}"
+
+
+def one_each(captured: Captured, labels: Tensor) -> bool:
+    """Whether rows and labels need no reshaping: features (N, p), logits (N, K) and N integer labels beside them."""
+    x, z, y = captured.features.shape, captured.logits.shape, labels.shape
+    plain = len(x) == len(z) == 2 and len(y) == 1 and x[0] == z[0] == y[0]
+    return plain and labels.dtype == torch.int64 and labels.device == captured.features.device
 
 
 def align(features: Tensor, logits: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -42,11 +44,15 @@ class Slot:
         """Captures by the name of the module, those of passes with gradients first."""
         return self.graded | {name: seen for name, seen in self.plain.items() if name not in self.graded}
 
+    def get(self, name: str) -> Captured | None:
+        """The capture of one module."""
+        return self.graded.get(name) or self.plain.get(name)
+
     def clear(self) -> None:
         """Forget all captures."""
         self.graded.clear()
         self.plain.clear()
-        self.restart()
+        self.calls = [0, 0]
 
     def restart(self) -> None:
         """Count the calls from 0 again: another pass of the same step begins."""
@@ -68,12 +74,15 @@ class CaptureHook:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Overwrite the entry."""
+        self.keep(module, args, kwargs, output, graded=torch.is_grad_enabled())
+
+    def keep(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, graded: bool) -> None:
+        """Overwrite the entry of a pass with or without gradients."""
         features = args[0] if args else next(iter(kwargs.values()), None)
-        if not isinstance(features, Tensor) or not isinstance(output, Tensor):
-            return
-        entries = self.slot.graded if torch.is_grad_enabled() else self.slot.plain
-        entries.pop(self.name, None)
-        entries[self.name] = detached(module, features, output)
+        if isinstance(features, Tensor) and isinstance(output, Tensor):
+            entries = self.slot.graded if graded else self.slot.plain
+            entries.pop(self.name, None)  # the order is that of the last calls
+            entries[self.name] = detached(module, features, output)
 
 
 class CallHook(CaptureHook):
@@ -81,10 +90,56 @@ class CallHook(CaptureHook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Overwrite the entry if this is the call that is wanted."""
-        calls, mode = self.slot.calls, int(torch.is_grad_enabled())
-        calls[mode] += 1
-        if self.slot.wanted is None or calls[mode] == self.slot.wanted + 1:
-            super().__call__(module, args, kwargs, output)
+        slot, graded = self.slot, torch.is_grad_enabled()
+        slot.calls[graded] += 1
+        if slot.wanted is None or slot.calls[graded] == slot.wanted + 1:
+            self.keep(module, args, kwargs, output, graded)
+
+
+class Switch:
+    """Puts a forward hook on a module and takes it off again, in every step.
+
+    Registering takes tens of microseconds each time, so it is done once. From then on the hook goes into the module's
+    own table of hooks and out of it, under the number that it was given; in a module without such a table it is
+    registered anew.
+
+    >>> module, seen = nn.Linear(2, 1), []
+    >>> switch = Switch(module, lambda module, args, kwargs, output: seen.append(args))
+    >>> for _ in range(2):
+    ...     switch.on()
+    ...     _ = module(torch.zeros(1, 2))
+    ...     switch.off()
+    ...     _ = module(torch.zeros(1, 2))
+    >>> len(seen), len(module._forward_hooks)
+    (2, 0)
+    """
+
+    def __init__(self, module: nn.Module, hook: Callable[..., None]) -> None:
+        self.module, self.hook = module, hook
+        self._handle: RemovableHandle | None = None
+        self._own_tables = False  # whether the module's tables are as expected
+
+    def on(self) -> None:
+        """Put the hook on the module."""
+        if self._own_tables and self._handle is not None:
+            for table, entry in zip(self._tables(), (self.hook, True), strict=True):
+                table[self._handle.id] = entry
+            return
+        self.off()
+        self._handle = self.module.register_forward_hook(self.hook, with_kwargs=True)
+        self._own_tables = all(self._handle.id in table for table in self._tables())
+
+    def off(self) -> None:
+        """Take it off, if it is on."""
+        if self._own_tables and self._handle is not None:
+            for table in self._tables():
+                table.pop(self._handle.id, None)
+        elif self._handle is not None:
+            self._handle.remove()
+
+    def _tables(self) -> tuple[dict[int, Any], dict[int, Any]]:
+        own = vars(self.module)
+        return own.get("_forward_hooks", {}), own.get("_forward_hooks_with_kwargs", {})
 
 
 def detached(module: nn.Module | None, features: Tensor, output: Tensor) -> Captured:

@@ -19,6 +19,8 @@ from le_callback.moments.sums import (
     MomentState,
     add_deviations,
     add_moments,
+    add_norms,
+    add_placed,
     emptied,
     empty_moments,
     merge_moments,
@@ -58,10 +60,6 @@ class SourceSums:
         self._added = 0  # samples about zero that the state does not hold yet
         self._variance: Tensor | None = None  # of the last statistics
 
-    def _nothing_about_zero(self) -> MomentState:
-        K, p = self._state.reference.shape
-        return empty_moments(self._state.reference.new_zeros(1, 1).expand(K, p))
-
     @property
     def reference(self) -> Tensor:
         """What the sums are about (K, p)."""
@@ -93,15 +91,31 @@ class SourceSums:
         """Add ``samples`` (n, p) that belong to ``rows``."""
         self._reopen()
         if self.about_zero:
-            if self._plain is None:
-                self._plain = self._nothing_about_zero()
-            add_deviations(self._plain, samples, rows)
+            add_deviations(self._about_zero(), samples, rows)
             self._added += len(samples)
-            if self._added >= max(FEWEST_ABOUT_ZERO, SAMPLES_ABOUT_ZERO * len(self.reference)):
-                _ = self.state
+            self._move()
         else:
             deviations = self.reference.index_select(0, rows.reference)
             add_deviations(self._state, torch.sub(samples, deviations, out=deviations), rows)
+
+    def _about_zero(self) -> MomentState:
+        if self._plain is None:
+            self._plain = _about_zero(self.reference)
+        return self._plain
+
+    def _move(self) -> None:
+        if self._added >= max(FEWEST_ABOUT_ZERO, SAMPLES_ABOUT_ZERO * len(self.reference)):
+            _ = self.state
+
+    def add_placed(self, samples: Tensor, places: Tensor) -> Tensor:
+        """Add ``samples`` (n, p) about zero at ``places``, as ``sums.add_placed``; ``add_norms`` has to follow."""
+        self._added += samples.shape[0]
+        return add_placed(self._about_zero(), samples.to(self.reference.dtype), places)
+
+    def add_norms(self, norms: Tensor, labels: Tensor, ignore_index: int | None) -> None:
+        """Count what ``add_placed`` has added."""
+        add_norms(self._about_zero(), norms, labels, ignore_index)
+        self._move()
 
     def add_weighted(self, samples: Tensor, weights: Tensor) -> None:
         """Add ``samples`` (n, p) with class weights (n, K)."""
@@ -186,8 +200,12 @@ class SourceSums:
         found.about_zero, found._added = state["about_zero"], state["added"]
         if state["plain"] is not None:
             plain = {name: x.to(device, copy=True) for name, x in state["plain"].items()}
-            found._plain = MomentState(reference=found._nothing_about_zero().reference, **plain)
+            found._plain = MomentState(reference=_about_zero(found.reference).reference, **plain)
         return found
+
+
+def _about_zero(reference: Tensor) -> MomentState:
+    return empty_moments(reference.new_zeros(1, 1).expand(*reference.shape))
 
 
 def _saved(state: MomentState, *also: str) -> dict[str, Tensor]:

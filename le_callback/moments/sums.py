@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 _PIECE = 2**20  # numbers
+_LARGEST = {dtype: 0.999 * torch.finfo(dtype).max ** 0.5 for dtype in (torch.float32, torch.float64)}  # finite squares
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,51 @@ def add_deviations(state: MomentState, deviations: Tensor, rows: ClassRows) -> N
 
     Samples left out are summed apart, in rows that nobody reads: clearing them would cost more than all the sums.
     """
-    K = state.weight.shape[0]
     squared = torch.linalg.vector_norm(deviations, dim=1).square_()
     row = torch.where(squared < torch.inf, rows.row, rows.otherwise)  # NaN compares false
+    _count(state, squared, row)
+    state.sums.index_add_(0, row, deviations)
+
+
+def add_placed(state: MomentState, deviations: Tensor, places: Tensor) -> Tensor:
+    """Add the deviations (N, p) of large batches alone, in few calls, at their ``places``; what ``add_norms`` needs.
+
+    Returns:
+        (N, 1) norms of the deviations.
+    """
+    norms: Tensor = torch.linalg.vector_norm(deviations, dim=1, keepdim=True)
+    usable = norms.squeeze(1) < _LARGEST[norms.dtype]  # NaN compares false
+    state.sums.index_add_(0, torch.where(usable, places, state.weight.shape[0]), deviations)
+    return norms
+
+
+def add_norms(state: MomentState, norms: Tensor, labels: Tensor, ignore_index: int | None = None) -> None:
+    """Count and add the squares of samples that ``add_placed`` has added, by their norms (N, 1) and labels (N,).
+
+    >>> state, labels = empty_moments(torch.zeros(2, 1)), torch.tensor([1, -100, 1])
+    >>> norms = add_placed(state, torch.tensor([[2.0], [3.0], [torch.nan]]), places(labels, 2))
+    >>> add_norms(state, norms, labels, ignore_index=-100)
+    >>> state.total.flatten(), state.weight, state.scatter, state.nonfinite
+    (tensor([0., 2.]), tensor([0., 1.]), tensor([0., 4.]), tensor(1.))
+    """
+    K = state.weight.shape[0]
+    rows, norms = class_rows(labels, K, ignore_index), norms.squeeze(1)
+    _count(state, norms.square(), torch.where(norms < _LARGEST[norms.dtype], rows.row, rows.otherwise))
+    if ignore_index is not None and 0 <= ignore_index < K:
+        state.total[ignore_index].zero_()
+
+
+def places(labels: Tensor, num_classes: int) -> Tensor:
+    """Rows of the sums (N,) for integer labels (N,): their class, or some row that nobody reads.
+
+    >>> places(torch.tensor([1, -100, 5]), 2)
+    tensor([1, 2, 2])
+    """
+    return labels.long().clamp(-1, num_classes).remainder_(num_classes + 1)
+
+
+def _count(state: MomentState, squared: Tensor, row: Tensor) -> None:
+    K = state.weight.shape[0]
     # summed apart first: adding one by one, single precision would stand still at 2²⁴ samples of a class
     counted, scatter = squared.new_zeros(2, K + SPARE_ROWS).unbind()
     counted.index_add_(0, row, torch.ones_like(squared))
@@ -142,7 +185,6 @@ def add_deviations(state: MomentState, deviations: Tensor, rows: ClassRows) -> N
     state.weight.add_(weight)
     state.weight_sq.add_(weight)
     state.scatter.add_(scatter[:K])
-    state.sums.index_add_(0, row, deviations)
     state.nonfinite.add_(nonfinite.squeeze())
     state.mislabelled.add_(mislabelled.squeeze())
 

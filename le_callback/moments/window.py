@@ -1,7 +1,8 @@
 """The samples of one window: recent rows kept for its end, all of them added to class moments in large pieces.
 
 K classes, N samples of a batch, R samples that are kept, in a ring of at least as many rows. A step copies its samples
-into the ring as they are; they are summed when the ring is full, so that small kernels run once for many steps.
+into the ring as they are; they are summed when the ring is full, so that small kernels run once for many steps. Large
+batches on the host are summed at once, see ``large``.
 Positions are known on the host, so nothing synchronises.
 """
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from le_callback.moments.following import heaviest
+from le_callback.moments.large import LargeBatches
 from le_callback.moments.ring import SampleRing
 from le_callback.moments.source_sums import SourceSums
 from le_callback.moments.statistics import ClassStatistics
@@ -57,6 +59,7 @@ class ClassWindow:
         self._ever_seen = torch.zeros(self.num_classes, dtype=torch.bool, device=first.device)
         self._sums = {name: SourceSums(reference, in_place=in_place) for name, reference in references.items()}
         self.ring = SampleRing(references, self.num_classes)
+        self._large = LargeBatches(references, ignore_index)
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}  # what ``samples`` found, until the window changes
         self._advanced = False
 
@@ -90,6 +93,7 @@ class ClassWindow:
         window._sums, window.counts = sums, counts
         window._advanced, window._ever_seen = state["advanced"], state["ever_seen"].to(device, copy=True)
         window.ring.load_state_dict(state["ring"])
+        window._large.load_state_dict(state["large"])
         return window
 
     @property
@@ -110,7 +114,12 @@ class ClassWindow:
         """
         self._kept.clear()
         if target.ndim == 1:
-            self._write(batch, target)
+            if target.shape[0] < self._large.rows:
+                self._write(batch, target)
+                return
+            self._accumulate(counted=False)
+            self._large.add(self._sums, batch, target)
+            self._write(*self._large.thinned(batch, target, self.ring), added=True)
             return
         # weights are not kept, so these samples are added at once
         self._accumulate()
@@ -120,17 +129,19 @@ class ClassWindow:
 
     def _write(self, batch: Mapping[str, Tensor], labels: Tensor, *, added: bool = False) -> None:
         """Copy samples into the ring, in as many turns as it takes; ``added``: the sums hold them already."""
-        done, n, ring = 0, len(labels), self.ring
+        done, n, ring = 0, labels.shape[0], self.ring
         while done < n:
             done += ring.write(batch, labels, done)
             if added:
                 ring.skip()
             elif ring.full:
-                self._accumulate()
+                self._accumulate(counted=False)
 
-    def _accumulate(self) -> None:
-        """Add the samples that the sums do not hold yet."""
+    def _accumulate(self, *, counted: bool = True) -> None:
+        """Add the samples that the sums do not hold yet; ``counted``: those of large batches are counted, too."""
         piece = self.ring.read()
+        if piece is not None or counted:
+            self._large.count(self._sums)
         if piece is not None:
             labels, samples = piece
             rows = class_rows(labels, self.num_classes, self.ignore_index)
@@ -152,7 +163,8 @@ class ClassWindow:
     def samples(self, source: str) -> tuple[Tensor, Tensor]:
         """The last samples of the window, at most R: ``(n, p)`` and their labels ``(n,)``; synchronises.
 
-        They hold until the window is updated.
+        Of large batches all are taken until R are held, then one row of eight, other rows each time. They hold until
+        the window is updated.
         """
         if source not in self._kept:
             if self.ring.filled <= self.ring.capacity:
@@ -187,6 +199,7 @@ class ClassWindow:
             sums.advance()
         self.counts.zero_()
         self.ring.clear()
+        self._large.clear()
 
     def signature(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of every source: windows of the same signature can be pooled."""
@@ -212,6 +225,7 @@ class ClassWindow:
             own.replace({field: sums[f"{name}.{field}"] for field in _ADDITIVE})
         self.counts.copy_(sums[_COUNTS])
         self.ring.replace(labels, samples)
+        self._large.clear()
 
     def clear(self) -> None:
         """Forget the samples of the open window."""
@@ -220,12 +234,14 @@ class ClassWindow:
             sums.clear()
         self.counts.zero_()
         self.ring.clear()
+        self._large.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """CPU tensors and plain values. Pending rows stay pending, so that sums are rounded as without a stop."""
         return {
             "sums": {name: sums.state_dict() for name, sums in self._sums.items()},
             "ring": self.ring.state_dict(),
+            "large": self._large.state_dict(),
             "advanced": self._advanced,
             "ever_seen": self._ever_seen.cpu().clone(),
             "counts": self.counts.cpu().clone(),

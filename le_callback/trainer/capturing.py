@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -16,7 +16,7 @@ from le_callback.capture.detect import Decision, Detection
 from le_callback.capture.evidence import NoClassificationError
 from le_callback.capture.graph import Visible, visible_losses
 from le_callback.capture.head import HeadCapture
-from le_callback.capture.labels import LabelReader
+from le_callback.capture.labels import LabelReader, align, one_each
 from le_callback.capture.outputs import OutputsCapture
 from le_callback.capture.slot import Captured
 from le_callback.capture.step import Reading, StepCapture
@@ -26,6 +26,18 @@ from le_callback.trainer.schedule import one_pass
 
 DEFAULT_IGNORED = -100
 _MOST_REFUSALS = 20  # steps, of one of several processes, in which nothing could be followed
+
+
+class Passes(NamedTuple):
+    """How often the model is called in a step.
+
+    Attributes:
+        automatic: whether the optimization is.
+        one: whether once, as no optimizer evaluates the loss again.
+    """
+
+    automatic: bool
+    one: bool
 
 
 class NoCapturing:
@@ -78,10 +90,11 @@ class Capturing(NoCapturing):
         self._refusals = 0
         self._visible: Visible | None = None
         self._hidden = "the loss was not seen"
-        self._told = False
         self._module = module
         self._detection: Detection | None = None
         self._decision: Decision | None = None
+        self._untold = True  # whether the user has not been told what is followed
+        self._passes: Passes | None = None
         self.capture: Capture
         if arguments.outputs is None:
             self.capture = HeadCapture(module, arguments.head, arguments.num_classes, arguments.ignore_index)
@@ -100,7 +113,8 @@ class Capturing(NoCapturing):
         """A training batch starts."""
         if self._refusals == _MOST_REFUSALS:
             return
-        self.capture.clear()
+        if self.capture.lasting:  # hooks that stay have seen what ran between the steps
+            self.capture.clear()
         self.labels.peek(batch)
         if self.undecided:
             self._detection = self.capture.detection(batch, self._arguments.label is not None)
@@ -111,7 +125,7 @@ class Capturing(NoCapturing):
 
     def after_forward(self, trainer: Trainer) -> None:
         """Gradients are cleared, after the forward pass if Lightning does it."""
-        if isinstance(self.capture, StepCapture) and trainer.lightning_module.automatic_optimization:
+        if isinstance(self.capture, StepCapture) and self._passing(trainer).automatic:
             self.capture.after_forward()
 
     def before_backward(self, trainer: Trainer, loss: Tensor) -> None:
@@ -119,23 +133,33 @@ class Capturing(NoCapturing):
         if self.undecided and self.capture.lasting and self._visible is None:
             with suppress(Exception):
                 self._visible = visible_losses(loss)
-        closures = trainer.lightning_module.automatic_optimization
-        self.capture.before_backward(loss, closures=closures)
+        passes = self._passes or self._passing(trainer)
+        self.capture.before_backward(loss, closures=passes.automatic)
         if self._detection is not None:
-            self._detection.restart(loss, closures=closures)
-            if one_pass(trainer):
+            self._detection.restart(loss, closures=passes.automatic)
+            if passes.one:
                 self._detection.close()
-        elif not self.capture.lasting and one_pass(trainer):
+        elif passes.one and not self.capture.lasting:
             self.capture.pause()
 
     def after_backward(self, trainer: Trainer) -> None:
         """A backward pass is over; another forward pass may follow."""
-        if one_pass(trainer):
+        if (self._passes or self._passing(trainer)).one:
             return
         if self._detection is not None:
             self._detection.enter()
         else:
             self.capture.after_backward()
+
+    def _passing(self, trainer: Trainer) -> Passes:
+        """How often the model is called in a step; looked up once an epoch, as it takes longer than all the rest."""
+        if self._passes is None:
+            self._passes = Passes(trainer.lightning_module.automatic_optimization, one_pass(trainer))
+        return self._passes
+
+    def end_epoch(self) -> None:
+        """An epoch is over: another optimizer may follow."""
+        self._passes = None
 
     def pause(self) -> Detection | None:
         """No training batch runs: the module is as it was. What watched the losses of the step, if that was needed."""
@@ -150,8 +174,6 @@ class Capturing(NoCapturing):
         """End a step; whether head and labels can be settled on it. What is wrong raises."""
         self.capture.offer(outputs)
         detection = self.pause()
-        if not self.undecided:
-            return True
         if self._refusals == _MOST_REFUSALS:
             return False
         if batch is None or (detection is not None and detection.empty and not outputs):
@@ -212,13 +234,17 @@ class Capturing(NoCapturing):
         self._decision = decision
 
     def settled(self) -> None:
-        """Head and classes are known: the user is told what was found."""
+        """Head and classes are known: the user is told what was found, once."""
         self.undecided = False
+        if self._untold:
+            self._tell()
+
+    def _tell(self) -> None:
         decision, self._decision = self._decision, None
         if decision is None:
             self._tell_unwatched()
             return
-        self._told = True
+        self._untold = False
         inform(str(decision))
         for other in decision.others:
             self._notices.tell(
@@ -228,10 +254,9 @@ class Capturing(NoCapturing):
 
     def _tell_unwatched(self) -> None:
         """What is followed where no loss decided: once for each training."""
-        named, told = self._arguments, self._told
-        self._told = True
-        captured = self.capture.take()
-        if told or captured is None:
+        named, captured = self._arguments, self.capture.take()
+        self._untold = False
+        if captured is None:
             return
         name = getattr(self.capture, "name", None) or "as returned by `training_step`"
         what = f"head {name} ({captured.features.shape[-1]} → {captured.logits.shape[-1]})"
@@ -240,9 +265,19 @@ class Capturing(NoCapturing):
             labels += f", by position: {self._hidden}; name `head=` and `label=` to be sure"
         inform(f"{what}, {labels}")
 
-    def samples(self, captured: Captured, batch: Any) -> tuple[Captured, Tensor]:
-        """Features and logits of the rows that have labels, and these labels."""
-        return self.capture.line_up(captured, self.target(batch))
+    def end_step(self, outputs: Any) -> None:
+        """End a step once head and labels are known."""
+        self.capture.offer(outputs)
+        if not self.capture.lasting:
+            self.capture.pause()
+
+    def samples(self, captured: Captured, batch: Any, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (N, p), logits (N, K) and labels (N,) or class weights (N, K) of the rows that have labels."""
+        labels = self.target(batch)
+        if one_each(captured, labels):
+            return *captured, labels
+        captured, labels = self.capture.line_up(captured, labels)
+        return align(*captured, labels, num_classes)
 
     def target(self, batch: Any) -> Tensor:
         """The labels of this step: those that its loss was given where these are read, else those of the batch."""

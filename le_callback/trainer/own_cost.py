@@ -22,16 +22,13 @@ class Clock:
         """A training step begins."""
         self._step_began = time.perf_counter()
 
-    def end_step(self) -> None:
-        """A training step has ended."""
+    def end_step(self, update: float) -> None:
+        """A training step has ended, in which the update took so many seconds."""
+        self._seconds["update"] += update
         if self._step_began is not None:
             self._training += time.perf_counter() - self._step_began
             self._steps += 1
             self._step_began = None
-
-    def updating(self) -> AbstractContextManager[None]:
-        """Times the update of one step."""
-        return self._timing("update")
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Times the evaluation and logging of one window."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -208,21 +209,26 @@ class Session(Idle):
     def begin_batch(self, trainer: Trainer, batch: Any) -> None:
         self._capturing.begin_batch(batch)
         self._clock.start_step()
-        self._rate = self._learning_rate(trainer)
+        if self._timeline.axis == "lr":
+            self._rate = learning_rate(trainer)
 
     @override
     def end_batch(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
-        with torch.no_grad(), self._clock.updating():
-            if self._capturing.decide(outputs, batch) and isinstance(self.measurement, Unsettled):
-                self._settle(trainer, self._capturing.target(batch))
-            if isinstance(self.measurement, Measurement):
-                self._capturing.settled()
-                self._add(self.measurement.monitor, batch)
-        self._capturing.end_batch()
+        began = time.perf_counter()
+        capturing = self._capturing
+        if capturing.undecided:
+            with torch.no_grad():
+                self._decide(trainer, outputs, batch)
+        else:
+            capturing.end_step(outputs)
+        if isinstance(self.measurement, Measurement):
+            self._add(self.measurement.monitor, batch)
+        capturing.end_batch()
+        updated = time.perf_counter() - began
         self._batches_since_step += 1
         step, last = trainer.global_step, self._last_step
-        self._timeline.advance(step, self._rate, self._steps_per_epoch(trainer))
         if step > last:
+            self._timeline.advance(step, self._rate, self._steps_per_epoch(trainer, step))
             if isinstance(self.measurement, Measurement):
                 due = self._probing.is_due(step, last)
                 self._probing.read(trainer, module, self.measurement.monitor, self._timeline.now, due=due)
@@ -230,7 +236,14 @@ class Session(Idle):
                 self._evaluate(trainer)
             self._batches_since_step = 0
         self._last_step = step
-        self._clock.end_step()
+        self._clock.end_step(updated)
+
+    def _decide(self, trainer: Trainer, outputs: Any, batch: Any) -> None:
+        """The end of a step in which head and labels are looked for."""
+        if self._capturing.decide(outputs, batch) and isinstance(self.measurement, Unsettled):
+            self._settle(trainer, self._capturing.target(batch))
+        if isinstance(self.measurement, Measurement):
+            self._capturing.settled()
 
     @override
     def end_epoch(self, trainer: Trainer, module: LightningModule) -> None:
@@ -242,6 +255,7 @@ class Session(Idle):
                 with self.notices.surviving("the values of the epoch could not be told"):
                     self._publisher.epoch(trainer, reading, measured.last_record)
         self._capturing.pause()
+        self._capturing.end_epoch()
 
     @override
     def end(self, trainer: Trainer) -> None:
@@ -276,14 +290,15 @@ class Session(Idle):
             self._skip(monitor, "head_not_called", self._capturing.capture.absence)
             return
         try:
-            captured, labels = self._capturing.samples(captured, batch)
-            features, logits, target = align(*captured, labels, monitor.num_classes)
+            features, logits, target = self._capturing.samples(captured, batch, monitor.num_classes)
         except Exception as error:
             self._skip(monitor, "unusable_labels", str(error))
             return
-        with self.notices.surviving("a batch could not be added"):
+        try:  # a context manager would take as long as all that is outside of the update
             monitor.update(features=features, logits=logits, target=target, time=self._timeline.now)
             self._probing.add_batch(target)
+        except Exception as error:
+            self.notices.tell_failed("a batch could not be added", error)
 
     def _skip(self, monitor: SeparationMonitor, key: str, detail: str) -> None:
         monitor.skip(key)
@@ -314,16 +329,16 @@ class Session(Idle):
         self._publisher.leave_out(trainer, {layer: x.shape[1] for layer, x in batch.items()}, classes)
         if not self._continuity.resume(self.state_dict(), monitor, batch):
             monitor.start_step = self._last_step
-            self._timeline.advance(self._last_step, self._learning_rate(trainer), self._steps_per_epoch(trainer))
+            rate = learning_rate(trainer) if self._timeline.axis == "lr" else 0.0
+            self._timeline.advance(self._last_step, rate, self._steps_per_epoch(trainer, trainer.global_step))
         self.measurement = Measurement(monitor, names, self._alarm)
         if self._arguments.page:
             self._paging = Paging(self._arguments, monitor.start_step, self.notices)
 
-    def _learning_rate(self, trainer: Trainer) -> float:
-        return learning_rate(trainer) if self._timeline.axis == "lr" else 0.0
-
-    def _steps_per_epoch(self, trainer: Trainer) -> float:
-        return steps_per_epoch(trainer, trainer.global_step - self._last_step, self._batches_since_step)
+    def _steps_per_epoch(self, trainer: Trainer, step: int) -> float:
+        if self._timeline.axis != "epochs":
+            return 1.0
+        return steps_per_epoch(trainer, step - self._last_step, self._batches_since_step)
 
     def _evaluate(self, trainer: Trainer) -> None:
         """Close the window and hand it on; all processes call this at the same steps."""

@@ -40,7 +40,10 @@ class Timeline:
         if steps <= 0:
             return
         self.step = step
-        self.now += steps * {"steps": 1.0, "lr": learning_rate, "epochs": 1 / max(steps_per_epoch, 1)}[self.axis]
+        if self.axis == "steps":
+            self.now += steps
+        else:
+            self.now += steps * (learning_rate if self.axis == "lr" else 1 / max(steps_per_epoch, 1))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -190,9 +190,8 @@ def test_share_of_what_is_done_outside_of_the_steps(monkeypatch):
     for _ in range(2):
         clock.start_step()
         passing(3.0)
-        with clock.updating():
-            passing(1.0)
-        clock.end_step()
+        passing(1.0)
+        clock.end_step(1.0)
         passing(50.0)  # of the Trainer's own, between two steps
     with clock.evaluating():
         passing(2.0)
