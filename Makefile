@@ -98,7 +98,7 @@ collapse: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/collapse.py
 
 accuracy: .venv/ready
-	$(BIN)/python benchmarks/accuracy.py --runs 500
+	$(BIN)/python benchmarks/accuracy.py --runs 200
 
 live: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/live.py

@@ -1,6 +1,6 @@
 """Error, coverage and efficiency of the LE estimators on simulated LE-SDEs; writes results/accuracy.md.
 
-    python benchmarks/accuracy.py --runs 500
+    python benchmarks/accuracy.py --runs 200
 
 The simulator (tests/simulators.py) integrates the full drift matrix and shares no code with the estimators. Each run is
 one trajectory of class means; α, β, γ are estimated at one time inside it and compared with the planted values there,
