@@ -31,7 +31,7 @@ from torchmetrics.classification import MulticlassAccuracy
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from trainings import TRAININGS, clock, measure_share  # noqa: E402
+from trainings import FEWEST_STEPS, TRAININGS, clock, measure_share  # noqa: E402
 
 from le_callback.moments.statistics import class_statistics  # noqa: E402
 from le_callback.moments.sums import empty_moments, update_moments  # noqa: E402
@@ -219,7 +219,7 @@ def shares(device: str, quick: bool, log_step: float) -> list[str]:
     ]
     for name, training in TRAININGS.items():
         share = measure_share(training, device, training.steps // 4 if quick and training.steps > 100 else None)
-        if share.log == 0:
+        if training.steps < FEWEST_STEPS:
             share.log = log_step
         lines.append(
             f"| {name} | {share.step:.1f} | {share.hooks:.3f} ± {share.error:.3f} | {share.late:.3f} | {share.log:.1f}"
@@ -266,7 +266,7 @@ def main() -> None:
     ]
     with torch.no_grad():
         for K, p, B in SHAPES:
-            c = update_costs(K, p, B, device, 3 if quick else 7)
+            c = update_costs(K, p, B, device, 3 if quick else 9)
             lines.append(
                 f"| {K}, {p}, {B} | {c['bare']:.0f} | {c['features']:.0f} | {c['features'] / c['bare']:.1f}"
                 f" | {c['bare, both']:.0f} | {c['engine']:.0f} | {c['engine'] / c['bare, both']:.1f}"

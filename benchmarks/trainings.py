@@ -269,8 +269,8 @@ def measure_share(training: Training, device: str, steps: int | None = None) -> 
     for start in range(0, len(turns.ends) - turn + 1, turn):
         ends = turns.ends[start : start + turn]
         late.append(statistics.fmean(ends) - statistics.median(ends))
-    known = [seconds for seconds in logging.logs if seconds > 0][11:]  # coefficients are known then
-    log = statistics.median(known) if known else 0.0
+    logs = [seconds for seconds in logging.logs if seconds > 0]
+    log = statistics.median(logs[11:] or logs)  # coefficients are known then
     step, put_off = statistics.median(without), statistics.median(late)
     error = (_error(using) ** 2 + _error(without) ** 2) ** 0.5
     added = statistics.median(using) - step + put_off

@@ -113,6 +113,7 @@ class LECallback(Readout):
     """
 
     steps_aside = False  # whether it leaves the Trainer to other instances
+    state_key = ""  # made once, and no property: Lightning asks for it at every hook
 
     def __init__(  # noqa: PLR0913 -- each is a setting that a command line names
         self,
@@ -180,12 +181,7 @@ class LECallback(Readout):
         )
         self._session = Idle({})
         named = type(head).__name__ if isinstance(head, nn.Module) else head
-        self._state_key = self._generate_state_key(head=named, outputs=outputs, name=name)
-
-    @property
-    @override
-    def state_key(self) -> str:
-        return self._state_key  # made once: Lightning asks for it at every hook
+        self.state_key = self._generate_state_key(head=named, outputs=outputs, name=name)
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -129,7 +129,8 @@ class HeadCapture(Capture):
 
     def attach(self) -> None:
         """Put on the hooks."""
-        self.pause()
+        if self._on:
+            self.pause()
         kind = CaptureHook if self.lasting or self.name is None else CallHook
         if self._kind is not kind:
             self._kind = kind
