@@ -111,12 +111,12 @@ Fitted to the training of seed {judging[0]}, put on that of seed {judging[1]}. W
 seeds 0, 1, 2 (clean, batch 16, 4,000 steps), 0 (clean, batch 1, and corrupted 0.6) and other recorded trainings.
 
 What it shows. All K×K strengths + c describe each training about as closely as straight lines do, full norm and
-differences: one α and one β do not. Of a training of another seed they say nothing, and between the readings that they
+differences; one α and one β do not. Of a training of another seed they say nothing, and between the readings that they
 were fitted to they often run away (held out above 1). All K×K strengths on pulls that saturate predict: their error is
-close to that of the other training itself, but only where it is known which class is which. In corrupted trainings the
-full norm is that of a wobble that all classes share, which nothing foresees: there one α and one β, which keep the means
-where they start, are the best of a bad lot, and the differences between classes are predicted by none. The fit minimises
-squares and the table shows means, so a larger model may score a little worse than the smaller one that it starts from.
+close to that of the first training itself, but only where it is known which class is which. In corrupted trainings
+the full norm is that of a wobble that all classes share, which nothing foresees: there one α and one β, which keep the
+means where they start, do least badly, and no model predicts the differences between classes well. A larger model
+starts from the smaller one's fit too, and is about as close or closer.
 """
 
 
