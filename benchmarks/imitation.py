@@ -110,9 +110,9 @@ within windows. The first training itself: its class means in place of a forecas
 Fitted to the training of seed {judging[0]}, put on that of seed {judging[1]}. Windows, ties and models were chosen on
 seeds 0, 1, 2 (clean, batch 16, 4,000 steps), 0 (clean, batch 1, and corrupted 0.6) and other recorded trainings.
 
-What it shows. All K×K strengths + c describe each training about as closely as straight lines do, full norm and
-differences; one α and one β do not. Of a training of another seed they say nothing, and between the readings that they
-were fitted to they often run away (held out above 1). All K×K strengths on pulls that saturate predict: their error is
+What it shows. All K×K strengths + c describe each training about as closely as straight lines do in the full norm;
+one α and one β do not. Put on a training of another seed they mostly run away, and often between the readings that they
+were fitted to (held out above 1). All K×K strengths on pulls that saturate predict: their error is
 close to that of the first training itself, but only where it is known which class is which. In corrupted trainings
 the full norm is that of a wobble that all classes share, which nothing foresees: there one α and one β, which keep the
 means where they start, do least badly, and no model predicts the differences between classes well. A larger model
