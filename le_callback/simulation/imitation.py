@@ -9,28 +9,25 @@ Legend: T readings, K classes (p = K, logits), W windows, m strengths of a windo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, permutations
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from scipy.optimize import least_squares
 
 from le_callback.elasticity.inputs import as_array, check_means
 from le_callback.errors import require
 from le_callback.similarity import LModel
 from le_callback.simulation.pulls import Pulls, pulls_of
 from le_callback.simulation.scores import relative_difference
+from le_callback.simulation.shooting import centred, fit, step, task_of
 from le_callback.values import NAN, Array
 
 SHORTEST, LONGEST, SHARE = 3, 30, 10  # readings of a window: a tenth of those before it, within these bounds
-_TIE = 0.1  # of the size of the means: what strengths cost that would move them by as much in a window
-_LARGEST = 1.5  # log growth in a window
 _HELD_OUT = 3  # every third reading
 _ORDERS = 6  # of the classes, at most, in which strengths are put on another run
 _DRAWS = 20  # of the floor
-_STEP = 1e-6  # of the derivatives by strengths
 
 
 class Readings(Protocol):
@@ -68,11 +65,12 @@ class Imitation:
         path: simulated from the first reading alone ``(T, K, K)``.
         in_sample: against the readings that it was fitted to.
         held_out: against every third reading, fitted to the others.
-        other: the strengths put on another run from its first reading, NaN without one.
+        matched: the strengths put on another run from its first reading, each class where it is; NaN without one.
+        other: the same, mean over the orders of the classes, as if which class is which meant nothing.
         floor: of the genuine means against means of samples drawn anew.
 
     >>> none = Score(0.0, 0.0)
-    >>> Imitation("alpha", np.zeros(2), np.zeros((1, 2)), np.zeros((2, 3, 3)), none, none, none, none).in_sample.full
+    >>> Imitation("alpha", np.zeros(2), np.zeros((1, 2)), np.zeros((2, 3, 3)), *[none] * 5).in_sample.full
     0.0
     """
 
@@ -82,6 +80,7 @@ class Imitation:
     path: Array = field(repr=False)
     in_sample: Score
     held_out: Score
+    matched: Score
     other: Score
     floor: Score
 
@@ -93,23 +92,39 @@ def imitate(
     other: Readings | None = None,
     offset: bool = True,
     start: float = 0.0,
+    tie: float = 0.03,
+    smaller: Imitation | None = None,
+    held_out: bool = True,
 ) -> Imitation:
     """Fit a model to the logits of a run by shooting, and score what it imitates and what it predicts.
 
-    dX̄_k/dt = Σ_j E_kj S_j/K + c with S_j = y_j d_j of the L-model, or e_j − softmax(X̄_j). In each window the strengths
-    are those that take the simulation from where it stands closest to the readings of the window. Windows hold a tenth
-    of the readings before them, 3 to 30. On another run the strengths are put at the same times, once in each order of
-    the classes (at most six orders), and the scores averaged: which class is which means nothing there.
+    dX̄_k/dt = Σ_j E_kj S_j/K + c + μ_k 1 with S_j = y_j d_j of the L-model, or e_j − softmax(X̄_j). Strengths are
+    constant in windows, which hold a tenth of the readings before them, 3 to 30. The simulation runs from the first
+    reading alone, and all strengths together minimise the squares of its relative differences, of the class means and,
+    with the same weight, of the differences δ_k of the classes from their centre, however small these are beside the
+    means: Σ_t Σ_k ‖X̃_k − X̄_k‖²/‖X̄_k‖² + ‖δ̃_k − δ_k‖²/‖δ_k‖², plus ``tie``² times the squares of what changes of the
+    strengths from window to window move, relative to these sizes. No pull moves the mean of a class's logits over the
+    outputs, which cross-entropy does not see; μ_k does.
+
+    On another run the strengths are put at the same times, with the classes where they are, and in each order of
+    the classes (at most six orders).
 
     Args:
         trajectory: class means of logits ``(T, K, K)`` with their times, such as ``Trajectory.sources["logits"]``.
-        model: ``"alpha"``, ``"alpha_k"``, ``"softmax"``, ``"row_beta"`` or ``"matrix"``, see ``pulls.MODELS``.
+        model: ``"alpha"``, ``"alpha_k"``, ``"softmax"``, ``"row_beta"``, ``"matrix"`` or ``"softmax_matrix"``, see
+            ``pulls.MODELS``.
         other: another run of the same task.
-        offset: whether all classes move by a common c besides, K more strengths.
+        offset: whether all classes move by a common c besides, and each one's mean over the outputs by μ_k: 2K more
+            strengths.
         start: first time that is used.
+        tie: the default describes a run, 1 makes strengths change slowly and predicts others better.
+        smaller: the imitation of the same run by a model that this one contains. The fit also starts from there, and
+            so is at least as close.
+        held_out: whether to fit once more, without every third reading; otherwise that score is NaN.
 
     Raises:
-        ValueError: shapes, readings that are not finite, fewer than 8 readings, another name of a model.
+        ValueError: shapes, readings that are not finite, fewer than 8 readings, another name of a model, a ``tie`` that
+            is not positive, a ``smaller`` model of other readings or that is not contained.
 
     Source: Zhang, Wang, Su 2021, section 4 (imitation) and eq. 20 (relative difference).
 
@@ -122,26 +137,17 @@ def imitate(
     (True, 0.0)
     """
     X, t, noise = _readings(trajectory, start, "trajectory")
+    require(tie > 0, "tie", tie, "positive")
     pulls = pulls_of(model, X.shape[1], offset=offset)
-    edges, strengths, path = _fit(pulls, X, t)
-    kept = np.arange(len(t)) % _HELD_OUT != _HELD_OUT - 1
-    thin_edges, thin, _ = _fit(pulls, X[kept], t[kept])
-    foreseen = _follow(pulls, X[0], t, thin_edges, thin)
-    elsewhere = Score(NAN, NAN)
+    edges, strengths, path = _fit(pulls, X, t, tie, _embedded(smaller, pulls, t))
+    elsewhere = (Score(NAN, NAN), Score(NAN, NAN))
     if other is not None:
         Y, s, _ = _readings(other, start, "other")
         require(Y.shape[1] == X.shape[1], "other", Y.shape, f"of {X.shape[1]} classes, as `trajectory`")
         elsewhere = _on_another(pulls, edges, strengths, Y, s)
-    return Imitation(
-        model,
-        edges,
-        strengths,
-        path,
-        _score(X[1:], path[1:]),
-        _score(X[~kept], foreseen[~kept]),
-        elsewhere,
-        _floor(X[1:], noise[1:]),
-    )
+    foreseen = _held_out(pulls, X, t, tie) if held_out else Score(NAN, NAN)
+    in_sample, floor = _score(X[1:], path[1:]), _floor(X[1:], noise[1:])
+    return Imitation(model, edges, strengths, path, in_sample, foreseen, *elsewhere, floor)
 
 
 def _readings(given: Readings, start: float, argument: str) -> tuple[Array, Array, Array]:
@@ -165,59 +171,39 @@ def _ends(count: int) -> list[int]:
     return ends
 
 
-def _fit(pulls: Pulls, X: Array, t: Array) -> tuple[Array, Array, Array]:
-    """Edges, strengths and path, window after window from where the simulation stands."""
+def _fit(pulls: Pulls, X: Array, t: Array, tie: float, guess: Array | None = None) -> tuple[Array, Array, Array]:
+    """Edges, strengths and path."""
     ends = _ends(len(t))
-    x, rates, found, path = X[0], np.zeros(pulls.count), [], [X[:1]]
-    for a, b in pairwise(ends):
-        length = t[b] - t[a]
-        times = (t[a : b + 1] - t[a]) / length
-        grown = _shoot(pulls, x, times, X[a + 1 : b + 1], rates * length)
-        steps = _paths(pulls, x, times, grown[None])[0]
-        x, rates = steps[-1], grown / length
-        found.append(rates)
-        path.append(steps)
-    return t[ends], np.stack(found), np.concatenate(path)
+    strengths, path = fit(task_of(pulls, X, t, ends, tie), guess)
+    return t[ends], strengths, path
 
 
-def _shoot(pulls: Pulls, x: Array, times: Array, genuine: Array, guess: Array) -> Array:
-    """Strengths times the length of the window that take x closest to the ``genuine`` readings."""
-    size = float(np.linalg.norm(genuine)) / np.sqrt(len(genuine))
-    # what a strength of 1 moves in the window, so that strengths that do little are left as they were
-    effect = np.linalg.norm(pulls.terms(x[None])[0], axis=(-2, -1)) + 1e-12
-    tie = _TIE * np.maximum(effect, 1e-3 * size)
-    bound = np.maximum(_LARGEST, 2 * np.abs(guess))
-    bound[int(pulls.groups.max()) + 1 :] = np.inf  # an offset is no growth
-    bound[: int(pulls.groups.max()) + 1] *= len(x)
-
-    def missed(grown: Array) -> Array:
-        return np.concatenate([(_paths(pulls, x, times, grown[None])[0] - genuine).ravel(), tie * (grown - guess)])
-
-    def derivatives(grown: Array) -> Array:
-        h = _STEP * np.maximum(np.abs(grown), 1.0)
-        moved = _paths(pulls, x, times, np.vstack([grown, grown + np.diag(h)]))
-        slopes = ((moved[1:] - moved[0]).reshape(len(h), -1) / h[:, None]).T
-        return np.vstack([slopes, np.diag(tie)])
-
-    first = np.clip(guess, -0.99 * bound, 0.99 * bound)
-    return np.asarray(least_squares(missed, first, jac=derivatives, bounds=(-bound, bound), max_nfev=25).x)
+def _held_out(pulls: Pulls, X: Array, t: Array, tie: float) -> Score:
+    """Score of every third reading, of strengths fitted to the others."""
+    out = np.arange(len(t)) % _HELD_OUT == _HELD_OUT - 1
+    edges, strengths, _ = _fit(pulls, X[~out], t[~out], tie)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _score(X[out], _follow(pulls, X[0], t, edges, strengths)[out])
 
 
-def _paths(pulls: Pulls, x: Array, times: Array, strengths: Array) -> Array:
-    """States ``(B, S, K, K)`` at ``times[1:]`` from x (K, K) with constant ``strengths (B, m)``, by Runge–Kutta."""
-    state = np.broadcast_to(x, (len(strengths), *x.shape))
-    path = []
-    for h in np.diff(times):
-        state = _step(pulls, state, h, strengths)
-        path.append(state)
-    return np.stack(path, axis=1)
-
-
-def _step(pulls: Pulls, x: Array, h: float, strengths: Array) -> Array:
-    k1 = pulls.drift(x, strengths)
-    k2 = pulls.drift(x + h / 2 * k1, strengths)
-    k3 = pulls.drift(x + h / 2 * k2, strengths)
-    return np.asarray(x + h / 6 * (k1 + 2 * k2 + 2 * k3 + pulls.drift(x + h * k3, strengths)))
+def _embedded(smaller: Imitation | None, pulls: Pulls, t: Array) -> Array | None:
+    """Strengths ``(W, m)`` of the larger model that move classes as those of the smaller one do."""
+    if smaller is None:
+        return None
+    K, edges = len(pulls.groups), t[_ends(len(t))]
+    same = smaller.path.shape == (len(t), K, K) and np.array_equal(smaller.edges, edges)
+    require(same, "smaller", smaller.edges, "fitted to the same readings")
+    inner = pulls_of(smaller.model, K)
+    inner = replace(inner, offset=smaller.strengths.shape[1] > inner.count)
+    strengths = np.zeros((len(smaller.strengths), pulls.count))
+    E = smaller.strengths[:, inner.groups]
+    strengths[:, pulls.groups.ravel()] = E.reshape(len(E), -1)
+    contained = inner.saturating == pulls.saturating and inner.offset <= pulls.offset
+    contained = contained and np.array_equal(strengths[:, pulls.groups], E)
+    require(contained, "smaller", smaller.model, f"a model that {pulls.name} contains")
+    if inner.offset:
+        strengths[:, -2 * K :] = smaller.strengths[:, -2 * K :]
+    return strengths
 
 
 def _follow(pulls: Pulls, x: Array, t: Array, edges: Array, strengths: Array) -> Array:
@@ -226,27 +212,29 @@ def _follow(pulls: Pulls, x: Array, t: Array, edges: Array, strengths: Array) ->
     state, path = x[None], {grid[0]: x}
     for a, b in pairwise(grid):
         window = int(np.clip(np.searchsorted(edges, (a + b) / 2) - 1, 0, len(strengths) - 1))
-        state = _step(pulls, state, b - a, strengths[window][None])
+        state = step(pulls, state, b - a, strengths[window][None])
         path[b] = state[0]
     return np.stack([path[s] for s in t])
 
 
-def _on_another(pulls: Pulls, edges: Array, strengths: Array, Y: Array, s: Array) -> Score:
-    """Mean score over orders of the classes."""
+def _on_another(pulls: Pulls, edges: Array, strengths: Array, Y: Array, s: Array) -> tuple[Score, Score]:
+    """Score with the classes as they are, and its mean over orders of the classes."""
     K = Y.shape[1]
     orders = np.array(list(permutations(range(K)))) if K <= 3 else None
     if orders is None:
         rng = np.random.default_rng(0)
         orders = np.array([rng.permutation(K) for _ in range(_ORDERS)])
+
+    def score(order: Any) -> Score:
+        return _score(Y[1:], _follow(pulls, Y[0], s, edges, pulls.permuted(strengths, order))[1:])
+
     with np.errstate(over="ignore", invalid="ignore"):  # a path that runs away scores 2, the largest there is
-        scores = [
-            _score(Y[1:], _follow(pulls, Y[0], s, edges, pulls.permuted(strengths, order))[1:]) for order in orders
-        ]
-    return Score(float(np.mean([x.full for x in scores])), float(np.mean([x.centred for x in scores])))
+        scores = [score(order) for order in orders]
+        return score(np.arange(K)), _mean(scores)
 
 
 def _score(x: Array, y: Array) -> Score:
-    return Score(*(_mean_difference(a, b) for a, b in ((x, y), (_centred(x), _centred(y)))))
+    return Score(*(_mean_difference(a, b) for a, b in ((x, y), (centred(x), centred(y)))))
 
 
 def _mean_difference(x: Array, y: Array) -> float:
@@ -255,13 +243,12 @@ def _mean_difference(x: Array, y: Array) -> float:
     return float(np.where(known[..., None], found, 2.0).mean())
 
 
-def _centred(x: Array) -> Array:
-    return np.asarray(x - x.mean(-2, keepdims=True))
-
-
 def _floor(X: Array, noise: Array) -> Score:
     """Scores of the genuine means against means of samples drawn anew, errors alike in all dimensions."""
     rng = np.random.default_rng(0)
     scale = np.sqrt(noise / X.shape[-1])[..., None]
-    scores = [_score(X, X + scale * rng.standard_normal(X.shape)) for _ in range(_DRAWS)]
+    return _mean([_score(X, X + scale * rng.standard_normal(X.shape)) for _ in range(_DRAWS)])
+
+
+def _mean(scores: list[Score]) -> Score:
     return Score(float(np.mean([x.full for x in scores])), float(np.mean([x.centred for x in scores])))

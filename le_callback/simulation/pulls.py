@@ -16,13 +16,14 @@ from le_callback.values import Array
 
 @dataclass(frozen=True)
 class Pulls:
-    """dX̄_k/dt = Σ_j E_kj S_j/K + c: which entries of E are one strength, and whether S_j saturates.
+    """dX̄_k/dt = Σ_j E_kj S_j/K + c + μ_k 1: which entries of E are one strength, and whether S_j saturates.
 
     Attributes:
         name: of the model.
         groups: strength that stands at each entry of E ``(K, K)``, 0 … m − 1.
         saturating: S_j = e_j − softmax(X̄_j); else S_j = y_j d_j of the L-model.
-        offset: whether all classes move by c besides, p more strengths.
+        offset: whether all classes move by c besides, and the mean over the outputs of each class by μ_k: 2K more
+            strengths. No pull moves that mean, and cross-entropy does not see it.
 
     >>> pulls_of("alpha", 3).groups
     array([[0, 1, 1],
@@ -38,7 +39,7 @@ class Pulls:
     @property
     def count(self) -> int:
         """Strengths in a window, m."""
-        return int(self.groups.max()) + 1 + self.offset * len(self.groups)
+        return int(self.groups.max()) + 1 + self.offset * 2 * len(self.groups)
 
     def terms(self, x: Array) -> Array:
         """What each strength adds to the drift ``(B, m, K, p)`` at ``x (B, K, p)``."""
@@ -49,14 +50,17 @@ class Pulls:
         if not self.offset:
             return np.asarray(terms)
         shared = np.broadcast_to(np.eye(K)[:, None, :], (len(x), K, K, K))
-        return np.concatenate([terms, shared], axis=1)
+        own_mean = np.broadcast_to(np.eye(K)[:, :, None], (len(x), K, K, K))
+        return np.concatenate([terms, shared, own_mean], axis=1)
 
     def drift(self, x: Array, strengths: Array) -> Array:
         """dX̄/dt ``(B, K, p)`` at ``x (B, K, p)`` with ``strengths (B, m)``."""
         pull = _softmax_pull(x) if self.saturating else _direction_pull(x)
-        entries = int(self.groups.max()) + 1
-        moved = strengths[:, self.groups] @ pull / len(self.groups)
-        return np.asarray(moved + strengths[:, None, entries:] if self.offset else moved)
+        K, entries = len(self.groups), int(self.groups.max()) + 1
+        moved = strengths[:, self.groups] @ pull / K
+        if self.offset:
+            moved = moved + strengths[:, None, entries : entries + K] + strengths[:, entries + K :, None]
+        return np.asarray(moved)
 
     def permuted(self, strengths: Array, order: Array) -> Array:
         """Strengths ``(..., m)`` of the classes in another order: new class i was class ``order[i]``."""
@@ -65,7 +69,8 @@ class Pulls:
         found = np.empty_like(strengths)
         found[..., self.groups.ravel()] = E.reshape(*strengths.shape[:-1], K * K)
         if self.offset:
-            found[..., entries:] = strengths[..., entries:][..., order]
+            found[..., entries : entries + K] = strengths[..., entries : entries + K][..., order]
+            found[..., entries + K :] = strengths[..., entries + K :][..., order]
         return found
 
 
@@ -75,6 +80,7 @@ MODELS: Mapping[str, str] = {
     "softmax": "one α and one β on pulls that saturate, e_j − softmax(X̄_j)",
     "row_beta": "an α and a β of each class that is moved",
     "matrix": "all K×K strengths",
+    "softmax_matrix": "all K×K strengths on pulls that saturate",
 }
 
 
@@ -84,13 +90,13 @@ def pulls_of(model: str, num_classes: int, *, offset: bool = False) -> Pulls:
     Args:
         model: one of ``MODELS``.
         num_classes: K.
-        offset: whether all classes move by a common c besides.
+        offset: whether all classes move by a common c besides, and each one's mean over the outputs.
 
     Raises:
         ValueError: another name.
 
     >>> [pulls_of(name, 3).count for name in MODELS], pulls_of("alpha", 3, offset=True).count
-    ([2, 4, 2, 6, 9], 5)
+    ([2, 4, 2, 6, 9, 9], 8)
     """
     require(model in MODELS, "model", model, f"one of {', '.join(MODELS)}")
     K = num_classes
@@ -102,8 +108,9 @@ def pulls_of(model: str, num_classes: int, *, offset: bool = False) -> Pulls:
         "alpha_k": np.where(own, rows, K),
         "row_beta": np.where(own, rows, K + rows),
         "matrix": np.arange(K * K).reshape(K, K),
+        "softmax_matrix": np.arange(K * K).reshape(K, K),
     }[model]
-    return Pulls(model, groups, model == "softmax", offset)
+    return Pulls(model, groups, model.startswith("softmax"), offset)
 
 
 def _direction_pull(x: Array) -> Array:
