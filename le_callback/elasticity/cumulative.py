@@ -80,7 +80,7 @@ class Cumulative:
                 start = path.first_noise if walk is None else noise
                 second, fourth = filters.growth_cumulants(first + i, start + path.noise, walk)
                 self.variance += weights[i] ** 2 * second
-                parts.append(math.copysign(abs(weights[i]) * math.sqrt(second), weights[i]))
+                parts.append(math.copysign(abs(weights[i]) * math.sqrt(max(second, 0.0)), weights[i]))
                 self.fourth += weights[i] ** 4 * fourth
                 self.noise += weights[i] ** 2 * path.noise
         self.product = parts[0] * parts[1] if len(parts) == 2 else 0.0

@@ -83,7 +83,8 @@ class GrowthPath:
             if not self.known:
                 self._clear()
             return None
-        if self._last is None or growth is None:
+        if self._last is None or growth is None or time <= self.time:  # a clock that was set back
+            self._clear()
             self._begin(time, reading)
             return None
         if not math.isfinite(growth.value):

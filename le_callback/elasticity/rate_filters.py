@@ -8,8 +8,10 @@ itself wanders. With Δ the time since the last reading, in windows:
 and at each reading, with probability h, g starts anew from N(0, s²). What is not known is summed over: ρ, q (how much
 the path wanders), κ (how far the sampling noise is misjudged), τ (drift of the rate), c (its decay) on a grid; s and
 the window of the last change by a mixture of Kalman filters, of which the likeliest are kept (Adams and MacKay 2007,
-"Bayesian online changepoint detection", with forgetting over the grid). A steady rate is held likelier than each
-drift. What was predicted some windows ago is compared with what came: intervals widen where that was wrong.
+"Bayesian online changepoint detection"). The drift may be another in any window, too, as trainings drift fast at first
+and slowly later (fixed share, Herbster and Warmuth 1998); a steady rate is held likelier than each drift. The rest of
+the grid is forgotten slowly. What was predicted some windows ago is compared with what came: intervals widen where that
+was wrong.
 
 That h falls where few changes were seen, or that intervals narrow where predictions were needlessly wide, makes them a
 tenth shorter on steady growth, and too short in the windows after a change (89 % in place of 95 %): neither is done.
@@ -40,6 +42,7 @@ _RHO, _Q, _KAPPA, _TAU, _DECAY = GRID
 AHEAD = 4  # windows after which a prediction is compared with what came
 _TRUST, _WORST = 10, 25.0  # windows that the comparison goes back; squared errors above this are a change, no fault
 _FORGET = 0.02  # of the weights of the grid, a window
+_SWITCH = 0.06  # probability that the drift is drawn anew after a window
 _STEADY = 4.0  # times as likely as each other drift is none
 _KEPT = ("gap", "wandered", "_grid", "_predicted", "_readings", "_squared")
 _STATE = ("log_weight", "level", "rate", "var_level", "covariance", "var_rate")
@@ -84,6 +87,7 @@ class RateFilters:
 
     def __init__(self, channels: int, hazard: float) -> None:
         self.hazard = hazard
+        self._switch = _switches()
         shape = channels, GRID.shape[1], FILTERS
         self._state = {name: np.zeros(shape) for name in _STATE}
         self.gap = np.zeros(channels)  # usual time between readings
@@ -101,7 +105,7 @@ class RateFilters:
         for x in s.values():
             x[channel] = 0.0
         s["log_weight"][channel] = -np.inf
-        prior = np.where(_TAU == 0, _STEADY, 1.0)
+        prior = _drift_prior()
         s["log_weight"][channel, :, :S] = np.log(prior / prior.sum() / S)[:, None]
         s["var_level"][channel] = _KAPPA[:, None] * noise + 1e-15
         s["var_rate"][channel] = 1.0
@@ -122,7 +126,7 @@ class RateFilters:
         self._resize(index, dt, state)
         self._restart(state)
         self._predict(index, time, dt, noise, jump, state)
-        weight = _correct(state, level, noise).reshape(len(index), -1)
+        weight = _correct(state, level, noise, self._switch).reshape(len(index), -1)
         if not every:
             for name, x in state.items():
                 self._state[name][index] = x
@@ -247,7 +251,19 @@ def _off(then: Array, time: Array, level: Array, noise: Array) -> Array:
     return np.asarray((level - y - g * d) / np.sqrt(np.where(variance > 0, variance, np.nan)))
 
 
-def _correct(state: Mapping[str, Array], level: Array, noise: Array) -> Array:
+def _drift_prior() -> Array:
+    """Of the points of the grid, not normalised."""
+    return np.where(_TAU == 0, _STEADY, 1.0)
+
+
+def _switches() -> Array:
+    """Probability ``(H, H)`` that a point of the grid (row) becomes another one (column) after a window."""
+    same = (_RHO[:, None] == _RHO) & (_Q[:, None] == _Q) & (_KAPPA[:, None] == _KAPPA)
+    drawn = same * _drift_prior()
+    return np.asarray((1 - _SWITCH) * np.eye(len(_RHO)) + _SWITCH * drawn / drawn.sum(1, keepdims=True))
+
+
+def _correct(state: Mapping[str, Array], level: Array, noise: Array, switch: Array) -> Array:
     """Take in readings; returns the weights of all filters, of sum 1 in each channel."""
     surprise = level[:, None, None] - state["level"]
     variance = state["var_level"] + (_KAPPA * noise[:, None])[..., None] + 1e-15
@@ -261,11 +277,10 @@ def _correct(state: Mapping[str, Array], level: Array, noise: Array) -> Array:
     state["var_level"][:] -= by_level * state["var_level"]
     top = lw.max(-1)
     weight = np.exp(lw - top[..., None])
-    total = top + np.log(weight.sum(-1))
-    best = total.max(-1, keepdims=True)
-    off = best + _FORGET * (total - best)
-    off += (top - off).max(-1, keepdims=True)
-    lw -= off[..., None]
-    weight *= np.exp(top - off)[..., None]
-    weight /= weight.sum((1, 2), keepdims=True)
+    each = weight.sum(-1)
+    total = top + np.log(each)
+    share = np.exp((1 - _FORGET) * (total - total.max(-1, keepdims=True)))
+    share /= share.sum(-1, keepdims=True)
+    lw += (np.log(share @ switch) - total)[..., None]
+    weight *= (share / each)[..., None]
     return np.asarray(weight)

@@ -139,7 +139,7 @@ def scalars(record: WindowRecord, level: Level = "all") -> dict[str, float]:
     >>> from le_callback.monitor import SeparationMonitor
     >>> record = SeparationMonitor(num_classes=3).close(step=50)
     >>> len(scalars(record)), sorted(scalars(record, "essential"))[0]
-    (132, 'collapse/features/within')
+    (133, 'collapse/features/within')
     """
     return _told(_entries(record), level, record.time_unit)
 

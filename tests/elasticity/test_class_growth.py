@@ -170,6 +170,15 @@ class TestNoise:
         assert without > 5 * error  # what is not there is taken off
         assert bias < 0.35 * without
 
+    def test_a_clock_that_is_set_back_starts_the_path_anew(self):
+        path, half = GrowthPath(3), Frequencies(np.full(2, 0.5), np.full(2, 0.5))
+        window = reading(np.array([[2.0, 0.0], [0.0, 1.0]]))
+        for n, time in enumerate((100.0, 150.0, 200.0, 10.0)):
+            growth = growths([Join("difference", window, window)], half)[0] if n else None
+            said = path.add(time, window, True, growth)
+        assert said is None
+        assert (path.reference, path.windows) == (10.0, 1)
+
     @pytest.mark.parametrize("kind", ["difference", "common"])
     def test_scatter_is_one_for_the_noise_that_is_stated(self, kind):
         rng = np.random.default_rng(5)
