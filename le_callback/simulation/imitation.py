@@ -103,8 +103,8 @@ def imitate(
     reading alone, and all strengths together minimise the squares of its relative differences, of the class means and,
     with the same weight, of the differences δ_k of the classes from their centre, however small these are beside the
     means: Σ_t Σ_k ‖X̃_k − X̄_k‖²/‖X̄_k‖² + ‖δ̃_k − δ_k‖²/‖δ_k‖², plus, times the square of ``tie``, the squares of what
-    changes of the strengths from window to window move, relative to these sizes. No pull moves the mean of a class's logits over the
-    outputs, which cross-entropy does not see; μ_k does.
+    changes of the strengths from window to window move, relative to these sizes. No pull moves the mean of a class's
+    logits over the outputs, which cross-entropy does not see; μ_k does.
 
     On another run the strengths are put at the same times, with the classes where they are, and in each order of
     the classes (at most six orders).
