@@ -78,7 +78,7 @@ clean:
 	rm -rf .venv dist site mutants runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Long reproductions; their results are committed.
-.PHONY: accuracy live tail-index overhead gpu memory collapse collapse-figure log-step phase-transition forecast imitation paper
+.PHONY: accuracy live recorded tail-index overhead gpu memory collapse collapse-figure log-step phase-transition forecast imitation paper
 overhead: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overhead.py
 
@@ -102,6 +102,9 @@ accuracy: .venv/ready
 
 live: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/live.py
+
+recorded: .venv/ready  # live coefficients of real trainings, beside those of a revision
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/recorded.py $(or $(REVISION),e25a54d)
 
 tail-index: .venv/ready
 	$(BIN)/python benchmarks/tail_index.py
