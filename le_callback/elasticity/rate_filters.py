@@ -43,6 +43,7 @@ AHEAD = 4  # windows after which a prediction is compared with what came
 _TRUST, _WORST = 10, 25.0  # windows that the comparison goes back; squared errors above this are a change, no fault
 _FORGET = 0.02  # of the weights of the grid, a window
 _SWITCH = 0.06  # probability that the drift is drawn anew after a window
+_LEAST = 1e-200  # share of a point of the grid
 _STEADY = 4.0  # times as likely as each other drift is none
 _KEPT = ("gap", "wandered", "_grid", "_predicted", "_readings", "_squared")
 _STATE = ("log_weight", "level", "rate", "var_level", "covariance", "var_rate")
@@ -281,6 +282,6 @@ def _correct(state: Mapping[str, Array], level: Array, noise: Array, switch: Arr
     total = top + np.log(each)
     share = np.exp((1 - _FORGET) * (total - total.max(-1, keepdims=True)))
     share /= share.sum(-1, keepdims=True)
-    lw += (np.log(share @ switch) - total)[..., None]
+    lw += (np.log(np.maximum(share @ switch, _LEAST)) - total)[..., None]
     weight *= (share / each)[..., None]
     return np.asarray(weight)

@@ -114,6 +114,18 @@ def test_rounding_does_not_grow():
     assert np.abs(one - other).max() < 1e-9 * (one[:, 1] - one[:, 0]).min()
 
 
+def test_readings_far_off_leave_no_point_of_the_grid_behind():
+    """Noise of 1e-12 and jumps of 10: shares underflow, and what comes after is followed all the same."""
+    filters = RateFilters(1, 0.05)
+    for i in range(60):
+        level = 0.05 * i + 10 * (i >= 20) - 10 * (i >= 25)
+        known = filters.update({0: PathReading(i + 1.0, 1.0, level, 1e-12, start=1e-12 if i == 0 else None)})
+        assert np.isfinite(known.quantiles(0.025, 0.975)).all()
+    low, high = known.quantiles(0.025, 0.975)[:, 0]
+    assert low < 0.05 < high
+    assert np.isfinite(filters._state["log_weight"]).all()
+
+
 def test_state_is_exact():
     rng = np.random.default_rng(3)
     levels = np.cumsum(0.05 + 0.01 * rng.standard_normal(20))
