@@ -60,7 +60,7 @@ class MonitorSettings:
 class SeparationMonitor:
     """Follows class means, local elasticity and separability of a stream of batches.
 
-    Of more than 2,048 classes, or where K·(p + K) is above 2²⁴, at most 512 are followed, see ``moments.following``;
+    Of more than 1,024 classes, or where K·(p + K) is above 2²⁴, at most 512 are followed, see ``moments.following``;
     angles and collapse of the features are still measured on all of them.
 
     Args:

@@ -17,8 +17,8 @@ from torch import Tensor
 from le_callback.moments.statistics import ClassStatistics
 from le_callback.values import BoundedSeries, Source
 
-BUDGET_BYTES = 16 * 2**20  # of each source
-MIN_WINDOWS = 32  # a source of which fewer windows fit the budget is left out
+BUDGET_BYTES = 8 * 2**20  # of all sources together
+MIN_WINDOWS = 32  # sources of which fewer windows fit the budget are left out, the widest first
 
 _Window = tuple[Tensor, Tensor, Tensor]  # means (K, p), noise (K,), counts (K,)
 
@@ -43,21 +43,34 @@ class SourceTrajectory:
 
 @dataclass
 class TrajectoryRecorder:
-    """Collects windows; each source stays within ``budget`` bytes whatever the length of the run."""
+    """Collects windows; all sources together stay within ``budget`` bytes whatever the length of the run."""
 
     budget: int = BUDGET_BYTES
     _series: dict[Source, BoundedSeries[_Window]] = field(default_factory=dict)
+    _sizes: dict[Source, int] = field(default_factory=dict)  # bytes of a window
 
     def add(self, source: Source, time: float, statistics: ClassStatistics) -> None:
         """Keep the class moments of a window, if its source fits the budget."""
-        capacity = self.budget // (4 * (statistics.mean.numel() + 2 * len(statistics.weight)))
-        if capacity < MIN_WINDOWS:
+        if self._sizes.get(source) != (size := _bytes(statistics.mean)):
+            self._sizes[source] = size
+            self._share()
+        if (series := self._series.get(source)) is None:
             return
-        series = self._series.setdefault(source, BoundedSeries(capacity))
-        series.capacity = capacity
         spread = statistics.variance / statistics.weight if source.probe else statistics.mean_noise
         mean, noise, weight = (x.detach().cpu().float() for x in (statistics.mean, spread, statistics.weight))
         series.add(time, (mean, noise, weight))
+
+    def _share(self) -> None:
+        """As many windows of each source as fit the budget, the same of all."""
+        total, capacity = 0, {}
+        for one, taken in sorted(self._sizes.items(), key=lambda item: (item[1], str(item[0]))):
+            total += taken
+            if self.budget // total >= MIN_WINDOWS:
+                capacity = dict.fromkeys((*capacity, one), self.budget // total)
+        kept: dict[Source, BoundedSeries[_Window]] = {one: self._series.get(one) or BoundedSeries() for one in capacity}
+        for one, series in kept.items():
+            series.shrink(capacity[one])
+        self._series = kept
 
     def sources(self) -> dict[str, SourceTrajectory]:
         """What was collected so far, by the name of the source."""
@@ -90,3 +103,10 @@ class TrajectoryRecorder:
             )
             for name, saved in state.items()
         }
+        self._sizes = {source: _bytes(series.values[0][0]) for source, series in self._series.items() if series.values}
+        self._share()
+
+
+def _bytes(means: Tensor) -> int:
+    """Of a window with means (K, p)."""
+    return 4 * (means.numel() + 2 * len(means))

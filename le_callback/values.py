@@ -93,7 +93,12 @@ class BoundedSeries(Generic[T]):
             self.times.append(time)
             self.values.append(value)
         self.added += 1
-        if len(self.times) >= self.capacity:
+        self.shrink(self.capacity)
+
+    def shrink(self, capacity: int) -> None:
+        """Keep at most ``capacity`` points from now on."""
+        self.capacity = capacity
+        while len(self.times) >= capacity:
             self.times, self.values = self.times[::2], self.values[::2]
             self.stride *= 2
 

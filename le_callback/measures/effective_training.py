@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from le_callback.measures.base import Measure, SourceWindow
-from le_callback.measures.geometry import WIDE_NUMBERS
+from le_callback.measures.geometry import WIDE_NUMBERS, in_cache
 from le_callback.values import NAN, Tag
 
 
@@ -45,14 +45,23 @@ def effective_training(logit_means: Tensor) -> EffectiveTraining:
     seen = ~logit_means.sum(1).isnan()
     X = logit_means if bool(seen.all()) else logit_means[seen]
     X = X.double() if X.numel() <= WIDE_NUMBERS else X
-    share = X.softmax(1)
+    if not len(X):
+        return EffectiveTraining(psi=NAN, residue=NAN)
     own = seen.nonzero().flatten()
-    own = own[own < X.shape[1]]  # a single logit is that of the second class
+    squares = [_squares(X[rows], own[rows]) for rows in in_cache(X)]
+    psi, residue = torch.cat(squares, 1).mean(1).sqrt().tolist()
+    return EffectiveTraining(psi=psi, residue=residue)
+
+
+def _squares(X: Tensor, own: Tensor) -> Tensor:
+    """‖Ψ_k‖² and ‖R_k‖² (2, k) of some classes ``own`` by their means of the logits (k, K)."""
+    share = X.softmax(1)
     psi = -share
-    psi[torch.arange(len(own), device=X.device), own] += 1
+    rows = torch.arange(len(X), device=X.device)
+    known = own < X.shape[1]  # a single logit is that of the second class
+    psi[rows[known], own[known]] += 1
     pulled = (X - torch.linalg.vecdot(share, X).unsqueeze(1)).mul_(share).add_(psi)
-    rms = [float(torch.linalg.vecdot(v, v).mean().sqrt()) if len(X) else NAN for v in (psi, pulled)]
-    return EffectiveTraining(psi=rms[0], residue=rms[1])
+    return torch.stack([torch.linalg.vecdot(v, v) for v in (psi, pulled)])
 
 
 def _of_window(window: SourceWindow) -> EffectiveTraining | None:

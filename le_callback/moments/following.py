@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-MAX_FULL = 2048  # classes; more are not all followed
+MAX_FULL = 1024  # classes; more are not all followed
 MAX_NUMBERS = 2**24  # K·(p + K) from which not all classes are followed
 MAX_FOLLOWED = 512  # classes where not all are
 FOLLOWED_NUMBERS = 2**23  # S·(p + S) at most

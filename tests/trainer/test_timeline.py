@@ -132,22 +132,56 @@ class TestTrajectory:
         assert len(set(np.diff(times))) == 1
         assert times[0] == 0
 
+    def test_sources_share_the_budget(self):
+        y = Source("y")
+        size = 4 * (3 * 2 + 2 * 3)
+        recorder = TrajectoryRecorder(budget=128 * size)
+        for t in range(5000):
+            recorder.add(X, float(t), _moments(t))
+            if t >= 1000:
+                recorder.add(y, float(t), _moments(t))
+            kept = [series.times for series in recorder.sources().values()]
+            assert sum(map(len, kept)) * size <= recorder.budget
+        assert all(32 <= len(times) < 64 for times in kept)
+
+    def test_the_widest_source_is_left_out_where_not_all_fit(self):
+        wide = _moments(0)._replace(mean=torch.ones(3, 200))
+        recorder = TrajectoryRecorder(budget=100 * 4 * (3 * 2 + 2 * 3))
+        for t in range(200):
+            recorder.add(Source("y"), float(t), wide)
+            recorder.add(X, float(t), _moments(t))
+        assert set(recorder.sources()) == {"x"}
+        assert len(recorder.sources()["x"].times) >= 50
+
     def test_wide_features_of_many_classes_are_left_out(self):
         recorder = TrajectoryRecorder(budget=31 * 4 * (3 * 2 + 2 * 3))
         recorder.add(X, 0.0, _moments(0))
         assert recorder.sources() == {}
 
+    def test_a_state_of_a_larger_budget_is_thinned(self):
+        size = 4 * (3 * 2 + 2 * 3)
+        large, small = TrajectoryRecorder(budget=512 * size), TrajectoryRecorder(budget=64 * size)
+        for t in range(400):
+            large.add(X, float(t), _moments(t))
+        small.load_state_dict(large.state_dict())
+        for t in range(400, 3000):
+            small.add(X, float(t), _moments(t))
+            assert len(small.sources()["x"].times) < 64
+
     def test_state_round_trip(self):
         recorder = TrajectoryRecorder()
         for t in range(7):
             recorder.add(X, float(t), _moments(t))
+            recorder.add(Source("y"), float(t), _moments(t))
         again = TrajectoryRecorder()
         again.load_state_dict(recorder.state_dict())
         for r in (recorder, again):
             r.add(X, 7.0, _moments(7))
-        a, b = (r.sources()["x"] for r in (recorder, again))
-        assert np.array_equal(a.means, b.means)
-        assert np.array_equal(a.times, b.times)
+            r.add(Source("y"), 7.0, _moments(7))
+        for name in ("x", "y"):
+            a, b = (r.sources()[name] for r in (recorder, again))
+            assert np.array_equal(a.means, b.means)
+            assert np.array_equal(a.times, b.times)
 
     def test_other_files_are_refused(self, tmp_path):
         np.savez(tmp_path / "other.npz", x=np.zeros(2))
