@@ -15,7 +15,8 @@ with ρ = ∫⟨z̄, Σ v_k π_k z_k⟩ / ∫⟨z̄, s⟩.
 The integrals take f to grow as an exponential between the windows, so that balanced growth is exact at any step, and
 then both are the log growth of the two modes (times K for the difference), projected on what they were. The earlier
 window knows nothing of the process noise that comes after it, which lets norms grow without any drift. Its sampling
-noise is in both factors: what that adds on average, to second order, is taken off.
+noise is in both factors, and so is a wobble about the mode, whose fading would be read as decay: what they add on
+average is taken off, see ``unexplained``.
 
 Everything is read from inner products, see ``class_products``, of all paths of all models at once.
 
@@ -26,16 +27,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from le_callback.elasticity.class_products import Vectors, chosen, class_products
 from le_callback.elasticity.class_reading import ClassReading, Flags
+from le_callback.elasticity.frequencies import Frequencies, common_weights, contrast_weights
+from le_callback.elasticity.unexplained import Unexplained
 from le_callback.values import Array
 
 _MOST = 1e6  # growth between two windows
+_KEPT = 2**18  # numbers: changes of more are not kept for the next window
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Growth:
         lasting_doubt: standard deviation by what is not known of them over a longer time: no later window averages it.
         coupling: ρ; 0 for the difference.
         scatter: squared change that the drift does not explain, over what sampling noise makes of it; NaN: not known.
+        echo: what the change before adds to ⟨r, Δz⟩ without sampling noise, over the same; NaN: not known.
+        off: the change that the drift does not explain, scaled so that its square is the squared change.
     """
 
     value: float
@@ -58,55 +64,13 @@ class Growth:
     lasting_doubt: float = 0.0
     coupling: float = 0.0
     scatter: float = math.nan
+    echo: float = math.nan
+    off: Array | None = None
 
     @classmethod
     def unknown(cls, K: int) -> Growth:
         """The windows do not tell."""
         return cls(math.nan, np.zeros(K), np.zeros(K))
-
-
-def common_weights(frequencies: Array, uniform: bool) -> Array:
-    """Weights v ``(K,)`` of the mean over classes: all alike, or class frequencies, which give it the least noise."""
-    return np.full(len(frequencies), 1 / len(frequencies)) if uniform else frequencies
-
-
-def contrast_weights(frequencies: Array) -> Array:
-    """Weights w ``(K,)`` of the classes in the difference: like 1/noise for rare classes, bounded for frequent ones.
-
-    >>> contrast_weights(np.array([0.5, 0.5]))
-    array([0.5, 0.5])
-    """
-    with np.errstate(divide="ignore"):
-        relative = 1 / np.maximum(frequencies, 1e-12)
-    known = frequencies > 0
-    weights = np.where(known, 1 / (relative + relative[known].mean()), 0.0)
-    return np.asarray(weights / weights.sum())
-
-
-@dataclass(frozen=True)
-class Frequencies:
-    """Class frequencies between two windows.
-
-    Attributes:
-        share: π between them ``(K,)``.
-        usual: over a longer time ``(K,)``, for weights that change slowly.
-        doubt: variance of a share of them over its expectation: those that were drawn differ from π by chance.
-        usual_doubt: the same of the frequencies over a longer time, where π is taken from those.
-    """
-
-    share: Array
-    usual: Array
-    doubt: float = 0.0
-    usual_doubt: float = 0.0
-
-    def variance(self, pulls: Array) -> Array:
-        """Of Σ π_k f_k relative to its square, for pulls f ``(n, K)`` and shares whose ``doubt`` is 1: ``(n,)``.
-
-        >>> Frequencies(np.array([0.5, 0.5]), np.array([0.5, 0.5])).variance(np.array([[1.0, 1.0], [2.0, 0.0]]))
-        array([0., 1.])
-        """
-        relative = np.square(pulls / (pulls @ self.share)[:, None])
-        return np.maximum(0.0, relative @ self.share - 1)
 
 
 @dataclass(frozen=True)
@@ -118,15 +82,14 @@ class Join:
         a: the earlier window.
         b: the later one.
         uniform: as in ``common_weights``.
-        noise_share: of the sampling noise that really is there: less than 1 where windows draw from few samples, or
-            the same ones.
+        past: what the path did that drift does not explain.
     """
 
     path: Literal["common", "difference"]
     a: ClassReading
     b: ClassReading
     uniform: bool = False
-    noise_share: float = 1.0
+    past: Unexplained = field(default_factory=Unexplained)
 
 
 def difference_growth(a: ClassReading, b: ClassReading, frequencies: Frequencies) -> Growth:
@@ -177,8 +140,7 @@ def growths(joins: Sequence[Join], frequencies: Frequencies) -> list[Growth]:
         places = [i for i, join in enumerate(joins) if join.path == path and path in own[i].weights.usable]
         if places:
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                shares = np.array([joins[i].noise_share for i in places])
-                said = read([own[i] for i in places], shares, frequencies)
+                said = read([own[i] for i in places], [joins[i].past for i in places], frequencies)
             for i, growth in zip(places, said, strict=True):
                 found[i] = growth
     return found
@@ -227,12 +189,15 @@ class _Pair(NamedTuple):
 
     Attributes:
         a, b: the windows.
+        before, after: their coordinates ``(K, q)``; of classes that only one of them holds, those of that one.
         weights: of the classes.
         products: see ``class_products``.
     """
 
     a: ClassReading
     b: ClassReading
+    before: Array
+    after: Array
     weights: _Weights
     products: Array
 
@@ -242,20 +207,22 @@ class _Pair(NamedTuple):
         # a class that only one of the windows holds pulls all the same: it is taken where it was seen
         before = a.z if a.seen.all() else np.where(a.seen[:, None], a.z, b.z)
         after = b.z if b.seen.all() else np.where(b.seen[:, None], b.z, a.z)
-        return cls(a, b, weights, class_products(before, after, weights.rows))
+        return cls(a, b, before, after, weights, class_products(before, after, weights.rows))
 
 
 class _Stack:
     """n pairs of windows, with the weights of one path.
 
     Attributes:
+        shares: ``noise_share`` of their paths ``(n,)``.
         weights: ``(J, n, K)``.
         noise: of both windows ``(2, n, K)``.
         each: the part of it in each direction ``(2, n, K)``.
     """
 
-    def __init__(self, pairs: Sequence[_Pair], share: Array, chosen_weights: slice) -> None:
-        self._share = share
+    def __init__(self, pairs: Sequence[_Pair], past: Sequence[Unexplained], chosen_weights: slice) -> None:
+        self._past = past
+        self.shares = np.array([p.noise_share for p in past])
         weights = np.stack([pair.weights.rows[chosen_weights] for pair in pairs])
         self.vectors = Vectors(chosen(np.stack([pair.products for pair in pairs]), chosen_weights), weights)
         self.weights = weights.swapaxes(0, 1)
@@ -265,29 +232,37 @@ class _Stack:
         self._directions = np.array([pair.a.dimensions for pair in pairs])
         self._averaged = np.array([pair.a.averaged for pair in pairs])
 
-    def of_averages(self, loose: Array, from_noise: Array, parts: Array) -> tuple[Array, Array]:
-        """What a walk adds to ⟨r, Δz⟩ where means are averages over windows ``(n,)``, and ``scatter``.
+    def unexplained(
+        self, offs: Sequence[Array | None], loose: Array, noises: Array, parts: Array
+    ) -> tuple[Array, Array, Array]:
+        """What a walk or a wobble adds to ⟨r, Δz⟩ ``(n,)``, ``scatter`` and ``echo``.
 
-        The average of a window and what follows on it share a sixth of the walk's variance in a window, the difference
+        The average of a window and what follows on it share a sixth of a walk's variance in a window, the difference
         of two averages has two thirds of it: a quarter of the squared change that drift and sampling noise do not
-        explain.
+        explain. Successive changes share as much. Of a wobble that is over after each window, both are −½.
 
         Args:
-            loose: squared change off the drift ``(n,)``.
-            from_noise: its expectation by sampling noise, before the fit of one coefficient ``(n,)``.
+            offs: changes off the drift, one a pair; None: not known.
+            loose: their squares ``(n,)``.
+            noises: of it, by sampling noise of either window, before the fit of one coefficient ``(2, n)``.
             parts: independent parts of ``dimensions`` directions each ``(n,)``.
         """
         directions = parts * self._directions
-        expected = from_noise * (1 - 1 / directions)
+        free = 1 - 1 / directions
+        expected = noises.sum(0) * free
         told = (directions > 1) & (expected > 0)
-        scatter = np.where(told, loose / np.where(told, expected, 1.0), np.nan)
-        return np.where(self._averaged & (directions > 1), (loose - self._share * expected) / 4, 0.0), scatter
+        together = np.array([_product(p.off, off) for p, off in zip(self._past, offs, strict=True)])
+        walk = np.array([p.walk_share(bool(a)) for p, a in zip(self._past, self._averaged, strict=True)])
+        added = np.where(directions > 1, (loose - self.shares * expected) * walk, 0.0)
+        expected = np.where(told, expected, np.nan)
+        return added, loose / expected, (together + self.shares * noises[0] * free) / expected
 
 
-def _differences(pairs: Sequence[_Pair], shares: Array, frequencies: Frequencies) -> list[Growth]:
+def _differences(pairs: Sequence[_Pair], past: Sequence[Unexplained], frequencies: Frequencies) -> list[Growth]:
     share, usual = frequencies.share, frequencies.usual
-    stack = _Stack(pairs, shares, _CONTRAST)
-    vectors, (w, w_usual, _), (noise, later_noise) = stack.vectors, stack.weights, stack.noise
+    stack = _Stack(pairs, past, _CONTRAST)
+    shares = stack.shares
+    vectors, (w, w_usual, _), (noise, _) = stack.vectors, stack.weights, stack.noise
     # r = w (usual z − its mean) sums to 0 over the classes; ⟨r, z⟩ holds the noise of the earlier window twice
     r = w[..., None] * (usual[:, None] * vectors.before - vectors.mean_before(1)[:, None])
     along = vectors.along(r)
@@ -311,18 +286,34 @@ def _differences(pairs: Sequence[_Pair], shares: Array, frequencies: Frequencies
     off = (1 - x[:, None] * share / 2)[..., None] * vectors.moved - (x[:, None] * share)[..., None] * vectors.before
     off -= (vectors.mean_moved(0) - x[:, None] * (vectors.mean_before(2) + vectors.mean_moved(2) / 2))[:, None]
     loose = (w_usual * (vectors.along(off) * off).sum(-1)).sum(-1)
-    from_noise = (w * (1 - w) * usual * (noise + later_noise)).sum(-1)
+    noises = (w * (1 - w) * usual * stack.noise).sum(-1)
     parts = np.array([pair.weights.parts for pair in pairs])
-    walked, scatter = stack.of_averages(loose, from_noise, parts)
-    value = x + shares * crossed.sum(-1) / F**2 - walked / F
+    offs = [_off_difference(pair, slope * share) for pair, slope in zip(pairs, x, strict=True)]
+    added, scatter, echo = stack.unexplained(offs, loose, noises, parts)
+    value = x + shares * crossed.sum(-1) / F**2 - added / F
     relative = frequencies.variance(2 * along0 + moved)
     variances = [v / F[:, None] ** 2 for v in variances]
-    return _growths(_comparable(f0, f1), value, variances, relative, frequencies, np.zeros(len(pairs)), scatter)
+    told = np.zeros(len(pairs)), scatter, echo
+    return _growths(_comparable(f0, f1), value, variances, relative, frequencies, told, offs)
 
 
-def _commons(pairs: Sequence[_Pair], shares: Array, frequencies: Frequencies) -> list[Growth]:
-    stack = _Stack(pairs, shares, _COMMON)
-    vectors, (v, pull), (noise, later_noise) = stack.vectors, stack.weights, stack.noise
+def _off_difference(pair: _Pair, pull: Array) -> Array | None:
+    """Change of the classes apart from each other that growth by ``pull (K,)`` does not explain ``(K·q,)``."""
+    if pair.before.size > _KEPT:
+        return None
+    w, w_usual, *_ = pair.weights.rows
+    off = (1 - pull / 2)[:, None] * (pair.after - pair.before) - pull[:, None] * pair.before
+    return np.asarray((np.sqrt(w_usual)[:, None] * (off - w @ off)).ravel())
+
+
+def _product(before: Array | None, off: Array | None) -> float:
+    return math.nan if before is None or off is None else float(before @ off)
+
+
+def _commons(pairs: Sequence[_Pair], past: Sequence[Unexplained], frequencies: Frequencies) -> list[Growth]:
+    stack = _Stack(pairs, past, _COMMON)
+    shares = stack.shares
+    vectors, (v, pull), (noise, _) = stack.vectors, stack.weights, stack.noise
     r, moved_mean = vectors.mean_before(0), vectors.mean_moved(0)
     along = vectors.along(r[:, None])
     twice = shares[:, None] * v * noise  # r holds the first noise
@@ -345,13 +336,21 @@ def _commons(pairs: Sequence[_Pair], shares: Array, frequencies: Frequencies) ->
     ]
     crossed = v**2 * sg + v * back * gr - x_ * v * back * sr - x_ * back**2 * rr
     crossed = crossed * stack.each[0] + (v - x_ * F1_ * pull) * F1_ * pull * rr * stack.each[1]
-    from_noise = (v**2 * (noise + later_noise)).sum(-1)
-    walked, scatter = stack.of_averages(S[:, 3, 3, 0], from_noise, np.ones(len(pairs)))
-    value = x + shares * crossed.sum(-1) / F**2 - walked / F
+    noises = (v**2 * stack.noise).sum(-1)
+    offs = [_off_common(pair, slope) for pair, slope in zip(pairs, x, strict=True)]
+    added, scatter, echo = stack.unexplained(offs, S[:, 3, 3, 0], noises, np.ones(len(pairs)))
+    value = x + shares * crossed.sum(-1) / F**2 - added / F
     relative = frequencies.variance(2 * along0 + moved)
     coupling = (v * frequencies.share * (2 * along0 + moved)).sum(-1) / (h0 + h1)
     variances = [y / F[:, None] ** 2 for y in variances]
-    return _growths(_comparable(h0, h1), value, variances, relative, frequencies, coupling, scatter)
+    told = coupling, scatter, echo
+    return _growths(_comparable(h0, h1), value, variances, relative, frequencies, told, offs)
+
+
+def _off_common(pair: _Pair, slope: float) -> Array:
+    """Change of the mean over classes that growth by ``slope`` does not explain ``(q,)``."""
+    *_, v, pull = pair.weights.rows
+    return np.asarray(v @ (pair.after - pair.before) - slope / 2 * (pull @ (pair.before + pair.after)))
 
 
 def _growths(
@@ -360,15 +359,15 @@ def _growths(
     variances: Sequence[Array],
     relative: Array,
     frequencies: Frequencies,
-    coupling: Array,
-    scatter: Array,
+    told: Sequence[Array],
+    offs: Sequence[Array | None],
 ) -> list[Growth]:
     before, after = (np.maximum(x, 0.0) for x in variances)
     doubt = value**2 * relative * frequencies.doubt
     lasting = np.abs(value) * np.sqrt(relative * frequencies.usual_doubt)
-    numbers = np.stack([doubt, lasting, coupling, scatter], -1)
+    numbers = np.stack([doubt, lasting, *told], -1)
     return [
-        Growth(float(value[i]), before[i], after[i], *map(float, numbers[i]))
+        Growth(float(value[i]), before[i], after[i], *numbers[i].tolist(), offs[i])
         if known[i]
         else Growth.unknown(before.shape[1])
         for i in range(len(value))

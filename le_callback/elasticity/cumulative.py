@@ -33,10 +33,11 @@ class Cumulative:
         self._clear()
 
     def _clear(self) -> None:
-        self.reference, self._sum, self._lasting = NAN, 0.0, 0.0
+        self.reference, self._sum = NAN, 0.0
         self.value = self.variance = self.fourth = self.noise = NAN
         self.product = 0.0
         self._at: dict[int, tuple[float, float]] = {}  # level and lasting doubt of a path
+        self._lasting: dict[int, float] = {}  # of a path, with its sign: growth that reverses takes it back
         self._since: dict[
             int, tuple[float, float, Array | None]
         ] = {}  # of a path: reference, noise and walk at the start
@@ -69,9 +70,12 @@ class Cumulative:
                 self._since[i] = path.reference, path.noise, walk
         else:
             self._sum += sum(weights[i] * (paths[i].level - self._at[i][0]) for i in needed)
-            self._lasting += math.hypot(*(weights[i] * (paths[i].lasting - self._at[i][1]) for i in needed))
+            for i in needed:
+                doubt = weights[i] * (paths[i].lasting - self._at[i][1])
+                self._lasting[i] = self._lasting.get(i, 0.0) + doubt
         self._at = {i: (paths[i].level, paths[i].lasting) for i in needed}
-        self.value, self.variance, self.fourth, self.noise = self._sum, self._lasting**2, 0.0, 0.0
+        self.variance = sum(x**2 for x in self._lasting.values())
+        self.value, self.fourth, self.noise = self._sum, 0.0, 0.0
         parts = list[float]()
         for i in needed:
             path = paths[i]
@@ -108,7 +112,7 @@ class Cumulative:
         return {
             "reference": self.reference,
             "sum": self._sum,
-            "lasting": self._lasting,
+            "lasting": dict(self._lasting),
             "at": dict(self._at),
             "since": since,
         }
@@ -117,5 +121,5 @@ class Cumulative:
         """Continue where ``state_dict`` was taken."""
         self._clear()
         self.reference, self._sum, self._at = state["reference"], state["sum"], dict(state["at"])
-        self._lasting = state["lasting"]
+        self._lasting = dict(state["lasting"])
         self._since = {i: (r, n, None if w is None else w.numpy().copy()) for i, r, n, w in state["since"]}

@@ -3,15 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from le_callback.elasticity.class_growth import Frequencies
 from le_callback.values import Array
 
 _MEMORY = 0.985  # of the counts, a window
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """Class frequencies between two windows.
+
+    Attributes:
+        share: π between them ``(K,)``.
+        usual: over a longer time ``(K,)``, for weights that change slowly.
+        doubt: variance of a share of them over its expectation: those that were drawn differ from π by chance.
+        usual_doubt: the same of the frequencies over a longer time, where π is taken from those.
+    """
+
+    share: Array
+    usual: Array
+    doubt: float = 0.0
+    usual_doubt: float = 0.0
+
+    def variance(self, pulls: Array) -> Array:
+        """Of Σ π_k f_k relative to its square, for pulls f ``(n, K)`` and shares whose ``doubt`` is 1: ``(n,)``.
+
+        >>> Frequencies(np.array([0.5, 0.5]), np.array([0.5, 0.5])).variance(np.array([[1.0, 1.0], [2.0, 0.0]]))
+        array([0., 1.])
+        """
+        relative = np.square(pulls / (pulls @ self.share)[:, None])
+        return np.maximum(0.0, relative @ self.share - 1)
+
+
+def common_weights(frequencies: Array, uniform: bool) -> Array:
+    """Weights v ``(K,)`` of the mean over classes: all alike, or class frequencies, which give it the least noise."""
+    return np.full(len(frequencies), 1 / len(frequencies)) if uniform else frequencies
+
+
+def contrast_weights(frequencies: Array) -> Array:
+    """Weights w ``(K,)`` of the classes in the difference: like 1/noise for rare classes, bounded for frequent ones.
+
+    >>> contrast_weights(np.array([0.5, 0.5]))
+    array([0.5, 0.5])
+    """
+    with np.errstate(divide="ignore"):
+        relative = 1 / np.maximum(frequencies, 1e-12)
+    known = frequencies > 0
+    weights = np.where(known, 1 / (relative + relative[known].mean()), 0.0)
+    return np.asarray(weights / weights.sum())
 
 
 class ClassFrequencies:

@@ -12,10 +12,8 @@ import torch
 from le_callback.elasticity.class_growth import Growth
 from le_callback.elasticity.class_reading import ClassReading
 from le_callback.elasticity.rate_filters import PathReading
+from le_callback.elasticity.unexplained import Unexplained
 from le_callback.values import NAN, Array
-
-_BEFORE = 3.0  # windows whose noise is taken for what it should be, before any was seen
-_MEMORY, _WORST = 0.985, 4.0  # of the scatter; what is more is process noise or a change
 
 
 class GrowthPath:
@@ -37,6 +35,7 @@ class GrowthPath:
         noise, first_noise: sampling variance of the level there, and at the reference.
         lasting: standard deviation of the level by what no window averages, with its sign.
         coupling: ρ of the last two windows that were joined.
+        past: what the path did that drift does not explain.
         windows: that were used.
         joined: whether the last window was.
     """
@@ -48,7 +47,7 @@ class GrowthPath:
     def _clear(self) -> None:
         self.level = self.reference = self.coupling = self.noise = self.first_noise = self.time = NAN
         self.lasting = 0.0
-        self._scatter = self._scatters = 0.0
+        self.past = Unexplained()
         self.windows = self.misses = 0
         self.joined = False
         self._last: ClassReading | None = None
@@ -58,11 +57,6 @@ class GrowthPath:
     def known(self) -> bool:
         """Whether the path has a reference."""
         return self.windows >= self.persistence
-
-    @property
-    def noise_share(self) -> float:
-        """Share of the sampling noise that really is there, from the scatter about the drift, at most 1."""
-        return min(1.0, (_BEFORE + self._scatter) / (_BEFORE + self._scatters))
 
     @property
     def last(self) -> ClassReading | None:
@@ -110,9 +104,7 @@ class GrowthPath:
         self.lasting += math.copysign(lasting, growth.value)
         self.time, self._last, self._after = time, reading, growth.noise_after
         self.coupling = growth.coupling
-        if math.isfinite(growth.scatter):
-            self._scatter = _MEMORY * self._scatter + min(growth.scatter, _WORST)
-            self._scatters = _MEMORY * self._scatters + 1
+        self.past.add(growth.scatter, growth.echo, growth.off)
         self.windows, self.misses, self.joined = self.windows + 1, 0, True
         return PathReading(time, dt, self.level, self.noise, jump, start, lasting)
 
@@ -121,17 +113,19 @@ class GrowthPath:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers."""
-        numbers = "level", "reference", "coupling", "noise", "first_noise", "time", "lasting", "_scatter", "_scatters"
+        numbers = "level", "reference", "coupling", "noise", "first_noise", "time", "lasting"
         names = (*numbers, "windows", "misses", "joined")
         return {name: getattr(self, name) for name in names} | {
             "after": None if self._after is None else torch.from_numpy(self._after),
             "last": self._last and self._last.state(),
+            "past": self.past.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken."""
         numbers = dict(state)
         after, last = numbers.pop("after"), numbers.pop("last")
+        self.past.load_state_dict(numbers.pop("past"))
         for name, value in numbers.items():
             setattr(self, name, value)
         self._after = None if after is None else after.numpy()

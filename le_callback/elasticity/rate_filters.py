@@ -36,7 +36,7 @@ FILTERS = 40
 SCALES = (0.06, 0.3)  # s, growth in a window
 _WALKS = ((0.1, 0.0), (1.0, 0.0), (5.0, 0.0), (25.0, 0.0), (0.1, 0.003))  # ρ, q
 _NOISES = (0.2, 1.0)  # κ
-_DRIFTS = ((0.0, 0.0), (0.0, 0.5), (0.0005, 0.0), (0.003, 0.5), (0.003, 0.0), (0.02, 0.0))  # τ, c
+_DRIFTS = ((0.0, 0.0), (0.0, 0.5), (0.001, 0.0), (0.003, 0.5), (0.02, 0.0), (0.1, 0.0))
 GRID = np.array([(*w, k, *d) for w, k, d in itertools.product(_WALKS, _NOISES, _DRIFTS)]).T
 _RHO, _Q, _KAPPA, _TAU, _DECAY = GRID
 AHEAD = 4  # windows after which a prediction is compared with what came
@@ -45,6 +45,7 @@ _FORGET = 0.02  # of the weights of the grid, a window
 _SWITCH = 0.06  # probability that the drift is drawn anew after a window
 _LEAST = 1e-200  # share of a point of the grid
 _STEADY = 4.0  # times as likely as each other drift is none
+_FAST, _RARE = 0.1, 0.5  # as likely is a drift so fast
 _KEPT = ("gap", "wandered", "_grid", "_predicted", "_readings", "_squared")
 _STATE = ("log_weight", "level", "rate", "var_level", "covariance", "var_rate")
 
@@ -254,7 +255,7 @@ def _off(then: Array, time: Array, level: Array, noise: Array) -> Array:
 
 def _drift_prior() -> Array:
     """Of the points of the grid, not normalised."""
-    return np.where(_TAU == 0, _STEADY, 1.0)
+    return np.where(_TAU == 0, _STEADY, np.where(_TAU < _FAST, 1.0, _RARE))
 
 
 def _switches() -> Array:

@@ -92,7 +92,7 @@ class CoefficientTracker:
         found: dict[Mode, Join] = {}
         for mode, path in self.paths.items():
             if path.last is not None and readings[mode].identifiable(self.threshold):
-                found[mode] = Join(mode, path.last, means, self.model.has_directions, path.noise_share)
+                found[mode] = Join(mode, path.last, means, self.model.has_directions, path.past)
         return found
 
     def take_in(

@@ -8,17 +8,9 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.linalg import expm
 
-from le_callback.elasticity.class_growth import (
-    Frequencies,
-    Join,
-    common_growth,
-    contrast_weights,
-    difference_growth,
-    growths,
-    log_mean,
-)
+from le_callback.elasticity.class_growth import Join, common_growth, difference_growth, growths, log_mean
 from le_callback.elasticity.class_reading import ClassReading
-from le_callback.elasticity.frequencies import ClassFrequencies
+from le_callback.elasticity.frequencies import ClassFrequencies, Frequencies, contrast_weights
 from le_callback.elasticity.growth_path import GrowthPath
 from le_callback.elasticity.mode_readings import ModeReading, modes_of, read_modes
 from le_callback.similarity import IModel
@@ -156,14 +148,14 @@ class TestNoise:
                 now = reading(z + np.sqrt(noise / 2 / q) * rng.normal(size=(K, q)), np.full(K, noise))
                 growth = None
                 if last is not None:
-                    said = Join(kind, last, now, noise_share=path.noise_share), Join(kind, last, now)
+                    said = Join(kind, last, now, past=path.past), Join(kind, last, now)
                     growth, alone = (growths([join], half)[0] for join in said)
                     blind += alone.value
                 path.add(float(n), now, True, growth)
                 last = now
             ends.append(path.level)
             plain.append(blind)
-            shares.append(path.noise_share)
+            shares.append(path.past.noise_share)
         assert np.mean(shares) == pytest.approx(0.5, abs=0.1)
         error = np.std(ends) / np.sqrt(len(ends))
         bias, without = abs(np.mean(ends)), abs(np.mean(plain))

@@ -5,17 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from le_callback.elasticity.class_growth import (
-    Frequencies,
-    Join,
-    common_growth,
-    contrast_weights,
-    difference_growth,
-    growths,
-    log_mean,
-)
+from le_callback.elasticity.class_growth import Join, common_growth, difference_growth, growths, log_mean
 from le_callback.elasticity.class_products import class_products
 from le_callback.elasticity.class_reading import ClassReading
+from le_callback.elasticity.frequencies import Frequencies, contrast_weights
 
 
 def slow_difference(a, b, share, usual):
