@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,38 +111,60 @@ def rate(run: Run, step: int) -> float:
     return 1.0
 
 
-def train(run: Run) -> Recorded:
-    """Train, and return class means of training windows and of a probe of the training set."""
-    torch.manual_seed(run.seed)
-    s = run.settings
-    x, y, body, head = load(run)
-    K = int(y.max()) + 1
+@dataclass(frozen=True)
+class Step:
+    """What an optimizer step sees, before it changes the weights.
+
+    Attributes:
+        number: of the step, from 0.
+        features, logits, labels: of its batch.
+        lr: learning rate.
+    """
+
+    number: int
+    features: Tensor
+    logits: Tensor
+    labels: Tensor
+    lr: float
+
+
+def steps(run: Run, data: tuple[Tensor, Tensor, nn.Module, nn.Linear], number: int) -> Iterator[Step]:
+    """Train by ``number`` steps; each is taken once the next is asked for."""
+    s, (x, y, body, head) = run.settings, data
     parameters = [*body.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, s.lr) if run.kind == "AdamW" else torch.optim.SGD(parameters, s.lr)
-    probe = torch.cat([(y == k).nonzero().flatten()[:PROBE] for k in range(K)])
-    recorder, window = TrajectoryRecorder(), s.steps // READINGS
-    order, at, passed, clock = torch.randperm(len(y)), 0, 0.0, [0.0]
-    sums = empty_moments(torch.zeros(K, head.out_features))
-    for step in range(s.steps + 1):
-        if step % window == 0:
-            recorder.add(Source("features", True), float(step), _read(body(x[probe]), y[probe], K))
-            recorder.add(Source("logits", True), float(step), _read(head(body(x[probe])), y[probe], K))
-            if step:
-                recorder.add(Source("logits"), step - (window + 1) / 2, class_statistics(sums))
-                sums = empty_moments(class_statistics(sums).mean.nan_to_num())
+    order, at = torch.randperm(len(y)), 0
+    for step in range(number):
         if at + s.batch > len(y):
             order, at = torch.randperm(len(y)), 0
         batch, at = order[at : at + s.batch], at + s.batch
-        lr = s.lr * rate(run, step)
-        optimizer.param_groups[0]["lr"] = lr
-        logits = head(body(x[batch]))
-        update_moments(sums, logits.detach(), y[batch])
+        lr = optimizer.param_groups[0]["lr"] = s.lr * rate(run, step)
+        features = body(x[batch])
+        logits = head(features)
+        yield Step(step, features.detach(), logits.detach(), y[batch], lr)
         optimizer.zero_grad()
         nn.functional.cross_entropy(logits, y[batch]).backward()
         optimizer.step()
-        passed += lr
-        clock.append(passed)
-    names = CLASSES if s.family == "geomnist" else tuple(map(str, range(K)))
+
+
+def train(run: Run) -> Recorded:
+    """Train, and return class means of training windows and of a probe of the training set."""
+    torch.manual_seed(run.seed)
+    x, y, body, head = data = load(run)
+    K = int(y.max()) + 1
+    probe = torch.cat([(y == k).nonzero().flatten()[:PROBE] for k in range(K)])
+    recorder, window = TrajectoryRecorder(), run.settings.steps // READINGS
+    clock, sums = [0.0], empty_moments(torch.zeros(K, head.out_features))
+    for step in steps(run, data, run.settings.steps + 1):
+        if step.number % window == 0:
+            recorder.add(Source("features", True), float(step.number), _read(body(x[probe]), y[probe], K))
+            recorder.add(Source("logits", True), float(step.number), _read(head(body(x[probe])), y[probe], K))
+            if step.number:
+                recorder.add(Source("logits"), step.number - (window + 1) / 2, class_statistics(sums))
+                sums = empty_moments(class_statistics(sums).mean.nan_to_num())
+        update_moments(sums, step.logits, step.labels)
+        clock.append(clock[-1] + step.lr)
+    names = CLASSES if run.settings.family == "geomnist" else tuple(map(str, range(K)))
     return Recorded(Trajectory(recorder.sources(), "step", names), np.array(clock))
 
 
