@@ -49,23 +49,23 @@ class Growth:
     Attributes:
         value: growth of the path; NaN where the two windows do not tell.
         noise_before, noise_after: share of each class in the sampling variance of the path at both ends ``(K,)``.
+        off: the change that the drift does not explain, scaled so that products are sums; None: not known.
         doubt: variance by what is not known of the class frequencies in these windows.
         lasting_doubt: standard deviation by what is not known of them over a longer time: no later window averages it.
         coupling: ρ; 0 for the difference.
         scatter: squared change that the drift does not explain, over what sampling noise makes of it; NaN: not known.
         echo: what the change before adds to ⟨r, Δz⟩ without sampling noise, over the same; NaN: not known.
-        off: the change that the drift does not explain, scaled so that its square is the squared change.
     """
 
     value: float
     noise_before: Array
     noise_after: Array
+    off: Array | None = None
     doubt: float = 0.0
     lasting_doubt: float = 0.0
     coupling: float = 0.0
     scatter: float = math.nan
     echo: float = math.nan
-    off: Array | None = None
 
     @classmethod
     def unknown(cls, K: int) -> Growth:
@@ -367,7 +367,7 @@ def _growths(
     lasting = np.abs(value) * np.sqrt(relative * frequencies.usual_doubt)
     numbers = np.stack([doubt, lasting, *told], -1)
     return [
-        Growth(float(value[i]), before[i], after[i], *numbers[i].tolist(), offs[i])
+        Growth(float(value[i]), before[i], after[i], offs[i], *map(float, numbers[i]))
         if known[i]
         else Growth.unknown(before.shape[1])
         for i in range(len(value))
