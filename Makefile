@@ -11,7 +11,7 @@
 # make log-step REVISION=…   a log step beside that of another revision
 # make collapse   neural collapse at any number of classes, beside a dense implementation
 # make collapse-figure   docs/collapse.png: two trainings in which neural collapse happens
-# make memory   memory, time and checkpoints with very many classes
+# make memory   memory, time and checkpoints with very many classes, and what is held by their number
 # make paper   the source paper's experiments: figures 1 to 5 and tables; interrupted, it goes on where it was
 #              make paper RUNS=10 CIFAR=cifar-10-python.tar.gz   averages of ten trainings, with CIFAR-10
 # make accuracy, make tail-index, make phase-transition, make forecast, make imitation
@@ -87,6 +87,7 @@ gpu: .venv/ready
 
 memory: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/held.py
 
 log-step: .venv/ready
 	$(BIN)/python benchmarks/log_step.py $(REVISION)

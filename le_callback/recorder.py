@@ -62,7 +62,8 @@ class TrajectoryRecorder:
 
     def _share(self) -> None:
         """As many windows of each source as fit the budget, the same of all."""
-        total, capacity = 0, {}
+        total = 0
+        capacity: dict[Source, int] = {}
         for one, taken in sorted(self._sizes.items(), key=lambda item: (item[1], str(item[0]))):
             total += taken
             if self.budget // total >= MIN_WINDOWS:

@@ -33,6 +33,7 @@ from le_callback.similarity import LEModel, as_model
 from le_callback.values import NAN, BoundedSeries, Estimate, Source
 
 _BALANCED = 1e-6  # of Kρ from 1
+_REFRESHED = 17 / 16  # times as many points, after which a local tail index is taken anew
 
 
 class CoefficientTracker:
@@ -84,7 +85,10 @@ class CoefficientTracker:
         return "common" if self.model.has_directions else "difference"
 
     def local_index(self, which: str = "G") -> Estimate:
-        """Local tail index now of γ ~ t^(−r), of α for ``"A"``, of |β| for ``"B"``: from the growth of the integral."""
+        """Local tail index now of γ ~ t^(−r), of α for ``"A"``, of |β| for ``"B"``: from the growth of the integral.
+
+        Taken anew after every window at first, later once there are one sixteenth more of them.
+        """
         return self._series[which].local_index(self.confidence, either_sign=which == "B")
 
     def joins(self, readings: Mapping[Mode, ModeReading], means: ClassReading) -> dict[Mode, Join]:
@@ -255,6 +259,7 @@ class _Series:
 
     def clear(self) -> None:
         self._points: BoundedSeries[tuple[float, float, float]] = BoundedSeries()
+        self._index, self._indexed = Estimate.unknown(), 0  # the local one, and of how many points it is
 
     def add(self, time: float, growth: float, noise: float, process: float) -> None:
         self._points.add(time, (growth, noise, process))
@@ -266,13 +271,24 @@ class _Series:
         return recent_index(times[late:], growth, RECENT, either_sign=either_sign, half_width=half_width)
 
     def local_index(self, confidence: float, either_sign: bool = False) -> Estimate:
+        if self._points.added and self._points.added >= _REFRESHED * self._indexed:
+            self._index, self._indexed = self._local_index(confidence, either_sign), self._points.added
+        return self._index
+
+    def _local_index(self, confidence: float, either_sign: bool) -> Estimate:
         growth, noise, process = np.fromiter(chain.from_iterable(self._points.values), np.float64).reshape(-1, 3).T
         if either_sign and len(growth) and growth[-1] < growth[0]:
             growth = -growth
         return local_tail_index(self._points.times, growth, noise, process, confidence)
 
     def state_dict(self) -> dict[str, Any]:
-        return self._points.state_dict()
+        index = self._index
+        return {
+            "points": self._points.state_dict(),
+            "index": (index.value, index.low, index.high),
+            "indexed": self._indexed,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._points = BoundedSeries(**state)
+        self._points = BoundedSeries(**state["points"])
+        self._index, self._indexed = Estimate(*state["index"]), state["indexed"]

@@ -17,7 +17,7 @@ from le_callback.trainer.probing import NoProbing
 from le_callback.trainer.processes import OneProcess
 from le_callback.trainer.timeline import Timeline
 
-VERSION = 4
+VERSION = 5
 """Of the layout of the state in checkpoints; another number is not continued."""
 
 

@@ -118,6 +118,25 @@ class TestTailIndex:
             assert index.value == pytest.approx(0.6, abs=0.06), which
             assert 0 < index.high - index.low < 0.4
 
+    def test_is_taken_anew_with_a_sixteenth_more_windows_and_after_a_resume_too(self):
+        pi, rng = skewed(3, 1.0), np.random.default_rng(8)
+        paths = paths_of(lambda n: 0.01 * (n + 1) ** -0.6, lambda n: 0.0, pi, 60, 1, rng)
+        model = [(IModel(), Source("features"))]
+        kept, resumed, found = LiveCoefficients(model, 3), LiveCoefficients(model, 3), []
+        for n, means in enumerate(paths[0]):
+            if n == 43:
+                resumed = LiveCoefficients(model, 3)
+                resumed.load_state_dict(kept.state_dict())
+            read = means + 0.01 * rng.standard_normal(means.shape)
+            for live in (kept, resumed):
+                live.add((n + 0.5) * WINDOW, {"features": layer(read, np.full(3, 6e-4), 800 * pi)})
+            one, other = (live.trackers["I_features"].local_index() for live in (kept, resumed))
+            assert repr(one) == repr(other)
+            found.append(one)
+        changed = [n for n in range(11, 60) if found[n] != found[n - 1]]
+        assert changed[:4] == [11, 12, 13, 14]
+        assert set(np.diff([n for n in changed if n >= 32])) == {3, 4}  # of 32 to 60 points one sixteenth
+
 
 class TestCoverage:
     """40 runs a case. An interval that truly covers in 95 % misses more than 8 of 40 with a probability below 0.001."""

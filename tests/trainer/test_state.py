@@ -127,7 +127,7 @@ def without(state, *path):
 
 SPOILT = {
     "from before versions": (lambda s: without(s, "version"), "has no version"),
-    "of another version": (lambda s: changed(s, "version", to=1), "layout 1, here is layout 4"),
+    "of another version": (lambda s: changed(s, "version", to=1), "layout 1, here is layout 5"),
     "without a part": (lambda s: without(s, "timeline"), "lacks timeline"),
     "with one part more": (lambda s: s | {"extra": 3}, "holds the unknown extra"),
     "without a key": (lambda s: without(s, "monitor", "windows"), r"lacks monitor\.windows"),
