@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -226,8 +227,10 @@ def main() -> None:
     parser.add_argument("--wander", nargs="+", type=float, default=[0.3, 3.0])
     parser.add_argument("--follow", action="store_true", help="drift by the drawn, not the expected class frequencies")
     parser.add_argument("--batches", action="store_true", help="through the monitor, sample by sample")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "live.md")
+    parser.add_argument("--out", type=Path, help="default: results/live.md, with --batches results/live_batches.md")
     options = parser.parse_args()
+    name = "live_batches.md" if options.batches else "live.md"
+    out = options.out or Path(__file__).parent / "results" / name
     wanted = sorted(cells(options), key=lambda c: -c.K)
     begin, found = time.perf_counter(), {}
     with ProcessPoolExecutor(options.workers) as pool:
@@ -244,7 +247,7 @@ def main() -> None:
     text = [
         "# Live coefficients",
         "",
-        f"`python benchmarks/live.py --runs {options.runs} --seed {options.seed}`: {options.runs} simulated runs of",
+        f"`python benchmarks/live.py {' '.join(sys.argv[1:])}`: {options.runs} simulated runs of",
         f"{WINDOWS} windows a row, nominal coverage 95 %. Errors and half widths are relative to γ of constant growth.",
         f"Everything was chosen on seeds 100 to 199. {cost:.2f} ms a window and model.",
         "",
@@ -256,8 +259,8 @@ def main() -> None:
         HEAD,
         *(line for cell, result in results for line in lines(cell, result)),
     ]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("\n".join(text) + "\n", encoding="utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("\n".join(text) + "\n", encoding="utf-8")
     print("\n".join(text[:20]))
 
 

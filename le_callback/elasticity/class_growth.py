@@ -39,7 +39,7 @@ from le_callback.elasticity.unexplained import Unexplained
 from le_callback.values import Array
 
 _MOST = 1e6  # growth between two windows
-_KEPT = 2**18  # numbers: changes of more are not kept for the next window
+_KEPT = 2**16  # numbers: changes of more are not kept for the next window
 
 
 @dataclass(frozen=True)
