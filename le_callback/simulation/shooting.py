@@ -1,5 +1,8 @@
 """Strengths of pulls, constant in windows, that take a simulation from its start alone closest to a recorded run.
 
+Strengths are costly that let small errors grow: a path that only its own errors of integration keep near the readings
+would run away between them. Where halved steps lead elsewhere, this cost is raised and the fit made once more.
+
 A path that is wrong early is wrong for ever, and growth blows up what is wrong. So the fit goes in two passes. Forward:
 window after window, each from where the simulation stands, by damped Gauss–Newton steps. Then over all windows at once:
 backward, the best change of each window's strengths as a linear function of how far the path stands from the one before
@@ -13,17 +16,22 @@ times the length of their window.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from le_callback.simulation.pulls import Pulls
+from le_callback.simulation.scores import centred, mean_score
+from le_callback.simulation.windows import straight_lines
 from le_callback.values import Array
 
 _SMALL = 0.05  # least square of a size, of the mean over the classes: a class near zero does not outweigh the others
 _NUDGE = 1e-6  # of derivatives
+_CALM = (2.0, 6.0, 20.0, 60.0)  # 1/log growth of small errors in a window that is usual
+_SAME, _EXACT = 0.02, 1e-4  # relative differences: that halved steps may make; of readings that count as exact
+_SHARE = (0.1, 1.0)  # of the class means beside their differences
 _DAMPING, _HARDER, _SOFTER, _ROUNDING = 1e-4, 10.0, 5.0, 1e-12
 _FORWARD, _PASSES, _ENOUGH = 10, 8, 3e-3  # steps in a window, passes over all, relative gain that is too small to go on
 _STIFFER = (1.0, 10.0, 100.0)  # ties in forward passes
@@ -41,8 +49,9 @@ class Task:
         lengths: of the windows, in time ``(W,)``.
         steps: between readings, in shares of the window ``(W, S)``, 0 where it has fewer.
         readings: after each step ``(W, S)``.
-        whole, between: 1/‖X̄_k‖ and 1/‖X̄_k − X̌‖ ``(T, K)``.
+        whole, between: c/‖X̄_k‖ and 1/‖X̄_k − X̌‖ ``(T, K)``.
         tie: cost of strengths that differ from those of the window before ``(W, m)``.
+        calm: cost of strengths that let small errors grow ``(W, m)``.
     """
 
     pulls: Pulls
@@ -54,13 +63,17 @@ class Task:
     whole: Array
     between: Array
     tie: Array
+    calm: Array
 
 
 def task_of(pulls: Pulls, X: Array, t: Array, ends: Sequence[int], tie: float) -> Task:
     """The task: least squares of the relative differences of class means and of their differences from their centre.
 
-    Σ_t Σ_k ‖X̃_k − X̄_k‖²/‖X̄_k‖² + ‖δ̃_k − δ_k‖²/‖δ_k‖² + Σ_w tie² ‖D_w (g_w − g_{w−1})‖², with δ_k = X̄_k − X̌, g the
-    strengths times the length of window w, and D what they move in that time, relative to the sizes.
+    Σ_t Σ_k c² ‖X̃_k − X̄_k‖²/‖X̄_k‖² + ‖δ̃_k − δ_k‖²/‖δ_k‖² + Σ_w tie² ‖D_w (g_w − g_{w−1})‖² + ρ² ‖G_w g_w‖², with
+    δ_k = X̄_k − X̌, g the strengths times the length of window w, D what they move in that time, relative to the sizes,
+    and G g the log growth of a small error. Both parts count as they can be had: c is what straight lines in the
+    windows leave of the differences over what they leave of the class means, at least 0.1 and at most 1. ρ is twice
+    what they leave of the differences.
 
     Args:
         pulls: the model.
@@ -83,11 +96,14 @@ def task_of(pulls: Pulls, X: Array, t: Array, ends: Sequence[int], tie: float) -
     for w, (a, b) in enumerate(pairwise(ends_)):
         steps[w, : b - a] = np.diff(t[a : b + 1]) / lengths[w]
         readings[w, : b - a] = np.arange(a + 1, b + 1)
-    whole, between = _inverse_size(X), _inverse_size(centred(X))
+    left = mean_score(X, straight_lines(X, t, ends, t))
+    share = np.clip(left.centred / left.full, *_SHARE) if left.full > 0 else 1.0
+    whole, between = share * _inverse_size(X), _inverse_size(centred(X))
     at = (whole[ends_[:-1], None], between[ends_[:-1], None])
     effect = np.sqrt((_weighted(pulls.terms(X[ends_[:-1]]), *at) ** 2).sum((-1, -2)) / (2 * X.shape[1]))
     costs = tie * np.clip(effect, 1e-6, 1e3)
-    return Task(pulls, X, ends_, lengths, steps, readings, whole, between, costs)
+    calm = max(np.nan_to_num(left.centred), _EXACT) * pulls.sensitivity(X[ends_[:-1]])
+    return Task(pulls, X, ends_, lengths, steps, readings, whole, between, costs, calm)
 
 
 def fit(task: Task, guess: Array | None = None) -> tuple[Array, Array]:
@@ -104,6 +120,23 @@ def fit(task: Task, guess: Array | None = None) -> tuple[Array, Array]:
     >>> bool(np.allclose(path, X, rtol=1e-4))
     True
     """
+    for calm in _CALM:
+        found = _fit(replace(task, calm=calm * task.calm), guess)
+        if _unchanged(task, *found):
+            break
+    return found[0] / task.lengths[:, None], found[1]
+
+
+def _unchanged(task: Task, grown: Array, path: Array) -> bool:
+    """Whether halved steps lead along the same path: else it hangs on errors of the integration that grow."""
+    halved = replace(task, steps=np.repeat(task.steps / 2, 2, axis=1), ends=2 * task.ends)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = mean_score(path[1:], _roll(halved, grown)[1][2::2])
+    return found.full + found.centred < _SAME
+
+
+def _fit(task: Task, guess: Array | None) -> tuple[Array, Array]:
+    """Grown strengths and the path."""
     starts = [_forward(task, stiffer) for stiffer in _STIFFER]
     with np.errstate(over="ignore", invalid="ignore"):  # a path that runs away costs too much to be taken
         if guess is not None:
@@ -115,16 +148,7 @@ def fit(task: Task, guess: Array | None = None) -> tuple[Array, Array]:
             if _distance(task, path) > _distance(task, kept[1]):
                 found = (kept, _improve(task, starts[-1]))
                 grown, path = min(found, key=lambda f: _distance(task, f[1]))
-    return grown / task.lengths[:, None], path
-
-
-def centred(x: Array) -> Array:
-    """Differences of the classes from their centre, ``(..., K, p)``.
-
-    >>> centred(np.array([[1.0], [3.0]])).ravel()
-    array([-1.,  1.])
-    """
-    return np.asarray(x - x.mean(-2, keepdims=True))
+    return grown, path
 
 
 def step(pulls: Pulls, x: Array, h: float | Array, strengths: Array) -> Array:
@@ -162,6 +186,7 @@ def _before(task: Task, grown: Array) -> Array:
 def _cost(task: Task, grown: Array, path: Array) -> float:
     missed = _weighted(path - task.X, task.whole, task.between)[1:]
     cost = float((missed**2).sum() + ((task.tie * (grown - _before(task, grown))) ** 2).sum())
+    cost += float(((task.calm * grown) ** 2).sum())
     return cost if np.isfinite(cost) else np.inf
 
 
@@ -200,7 +225,7 @@ def _shoot(task: Task, w: int, x: Array, guess: Array, stiffer: float) -> Array:
     def missed(grown: Array) -> Array:
         path = _window(task, w, x, grown)
         errors = _weighted(path - task.X[later][:, None], *at).swapaxes(0, 1).reshape(len(grown), -1)
-        return np.concatenate([errors, tie * (grown - guess)], axis=1)
+        return np.concatenate([errors, tie * (grown - guess), task.calm[w] * grown], axis=1)
 
     grown: Array = guess.copy()
     damping = _DAMPING
@@ -331,6 +356,8 @@ def _policy(
         tied = task.tie[w][:, None] ** 2 * change
         Q += change.T @ tied
         q += tied.T @ (grown[w] - before[w])
+        Q[free, free] += np.diag(task.calm[w] ** 2)
+        q[free] += task.calm[w] ** 2 * grown[w]
         onward = np.zeros((n + m, n + 2 * m))
         onward[:n, use], onward[n:, free] = flow[w], np.eye(m)
         Q += onward.T @ togo @ onward

@@ -28,24 +28,40 @@ def simulated(pulls, x, strengths, ends=ENDS, times=TIMES):
     return np.stack(path)
 
 
+def left_by_straight_lines(X):
+    """Mean relative differences, of class means and centred, by dense least squares."""
+    hats = np.stack([np.interp(TIMES, TIMES[ENDS], row) for row in np.eye(len(ENDS))], axis=1)
+    weight = 1 / np.linalg.norm(X, axis=(1, 2))
+    corners = np.linalg.lstsq(hats * weight[:, None], (X * weight[:, None, None]).reshape(len(X), -1), rcond=None)[0]
+    lines, found = (hats @ corners).reshape(X.shape), []
+    for centre in (0, 1):
+        Z, Y = (z - centre * z.mean(1, keepdims=True) for z in (X, lines))
+        sizes = (np.linalg.norm(Z, axis=-1) + np.linalg.norm(Y, axis=-1)) / 2
+        found.append((np.linalg.norm(Z - Y, axis=-1) / sizes).mean())
+    return found
+
+
 def residuals(pulls, X, strengths, tie):
     """All that is squared in the cost, written out."""
     path = simulated(pulls, X[0], strengths)
+    full, between_ = left_by_straight_lines(X)
+    share = np.clip(between_ / full, 0.1, 1)
     found = []
     for i in range(1, len(X)):
         d, e = X[i] - X[i].mean(0), path[i] - path[i].mean(0)
         for k in range(len(X[i])):
-            found.append((path[i, k] - X[i, k]) / np.linalg.norm(X[i, k]))
+            found.append(share * (path[i, k] - X[i, k]) / np.linalg.norm(X[i, k]))
             found.append((e[k] - d[k]) / np.linalg.norm(d[k]))
     before = np.zeros(pulls.count)
     for w, (a, b) in enumerate(pairwise(ENDS)):
         x, d = X[a], X[a] - X[a].mean(0)
         for g, term in enumerate(pulls.terms(x[None])[0]):
-            whole = [term[k] / np.linalg.norm(x[k]) for k in range(len(x))]
+            whole = [share * term[k] / np.linalg.norm(x[k]) for k in range(len(x))]
             between = [(term - term.mean(0))[k] / np.linalg.norm(d[k]) for k in range(len(x))]
             effect = np.sqrt((np.square([whole, between])).sum() / (2 * len(x)))
             length = TIMES[b] - TIMES[a]
             found.append(np.atleast_1d(tie * effect * length * (strengths[w, g] - before[g])))
+        found.append(2 * between_ * length * strengths[w] * pulls.sensitivity(x[None])[0])
         before = strengths[w]
     return np.concatenate(found)
 
