@@ -88,8 +88,9 @@ def imitate(
     Σ_t Σ_k c² ‖X̃_k − X̄_k‖²/‖X̄_k‖² + ‖δ̃_k − δ_k‖²/‖δ_k‖², c ≤ 1 by what straight lines in the windows leave of either,
     plus, times the square of ``tie``, the squares of what changes of the strengths from window to window move, relative
     to these sizes, plus the squares of the log growth of small errors, by what straight lines leave
-    (``shooting.task_of``). No pull moves the mean of a class's logits over the outputs, which cross-entropy does not
-    see; μ_k does.
+    (``shooting.task_of``); then readings are weighted anew, so that the mean of the relative differences falls, not of
+    their squares. No pull moves the mean of a class's logits over the outputs, which cross-entropy does not see; μ_k
+    does.
 
     On another run the strengths are put at the same times, with the classes where they are, and in each order of
     the classes (at most six orders).

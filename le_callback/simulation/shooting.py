@@ -30,6 +30,7 @@ from le_callback.values import Array
 _SMALL = 0.05  # least square of a size, of the mean over the classes: a class near zero does not outweigh the others
 _NUDGE = 1e-6  # of derivatives
 _CALM = (2.0, 6.0, 20.0, 60.0)  # 1/log growth of small errors in a window that is usual
+_ROUNDS, _NEAR = 3, 0.2  # of new weights; share of the usual distance below which a reading counts no more
 _SAME, _EXACT = 0.02, 1e-4  # relative differences: that halved steps may make; of readings that count as exact
 _SHARE = (0.1, 1.0)  # of the class means beside their differences
 _DAMPING, _HARDER, _SOFTER, _ROUNDING = 1e-4, 10.0, 5.0, 1e-12
@@ -109,6 +110,9 @@ def task_of(pulls: Pulls, X: Array, t: Array, ends: Sequence[int], tie: float) -
 def fit(task: Task, guess: Array | None = None) -> tuple[Array, Array]:
     """Strengths ``(W, m)`` per unit of time, and the path ``(T, K, p)``.
 
+    Least squares, then weighted anew by what is left of each reading: closest in the mean relative difference, not in
+    its squares.
+
     Args:
         task: see ``task_of``.
         guess: strengths ``(W, m)`` of another fit. The fit goes on from them where the forward passes lead no closer.
@@ -121,10 +125,35 @@ def fit(task: Task, guess: Array | None = None) -> tuple[Array, Array]:
     True
     """
     for calm in _CALM:
-        found = _fit(replace(task, calm=calm * task.calm), guess)
-        if _unchanged(task, *found):
+        calmer = replace(task, calm=calm * task.calm)
+        grown, path = _squares(calmer, guess)
+        if _unchanged(task, grown, path):
+            grown, path = _reweighted(calmer, grown, path)
             break
-    return found[0] / task.lengths[:, None], found[1]
+    return grown / task.lengths[:, None], path
+
+
+def _reweighted(task: Task, grown: Array, path: Array) -> tuple[Array, Array]:
+    """Closer in the mean than least squares are, which a few readings far away lead astray."""
+    least = _distance(task, path)
+    for _ in range(_ROUNDS):
+        weights = [_evened(w, z) for w, z in ((task.whole, path - task.X), (task.between, centred(path - task.X)))]
+        tried = _improve(replace(task, whole=weights[0], between=weights[1]), grown)
+        distance = _distance(task, tried[1])
+        if distance >= least or not _unchanged(task, *tried):
+            break
+        (grown, path), least = tried, distance
+    return grown, path
+
+
+def _evened(weight: Array, missed: Array) -> Array:
+    """Weights ``(T, K)`` with which squares of what was missed are as large as it was, alike in sum of squares."""
+    size = np.linalg.norm(missed, axis=-1) * weight
+    usual = size[1:].mean()
+    if usual == 0:
+        return weight
+    factor = 1 / np.sqrt(np.maximum(size, _NEAR * usual))
+    return np.asarray(weight * factor / np.sqrt((factor[1:] ** 2).mean()))
 
 
 def _unchanged(task: Task, grown: Array, path: Array) -> bool:
@@ -135,8 +164,8 @@ def _unchanged(task: Task, grown: Array, path: Array) -> bool:
     return found.full + found.centred < _SAME
 
 
-def _fit(task: Task, guess: Array | None) -> tuple[Array, Array]:
-    """Grown strengths and the path."""
+def _squares(task: Task, guess: Array | None) -> tuple[Array, Array]:
+    """Grown strengths and path of least cost."""
     starts = [_forward(task, stiffer) for stiffer in _STIFFER]
     with np.errstate(over="ignore", invalid="ignore"):  # a path that runs away costs too much to be taken
         if guess is not None:

@@ -1,5 +1,6 @@
 """Shooting: against scipy's optimiser, known strengths, and growth that would run away."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy.optimize import least_squares
 
 from le_callback.simulation import simulate_ode
 from le_callback.simulation.pulls import MODELS, pulls_of
-from le_callback.simulation.shooting import fit, step, task_of
+from le_callback.simulation.shooting import _squares, fit, step, task_of
 
 TIMES = np.linspace(0, 3, 31)
 ENDS = [0, 6, 12, 20, 30]
@@ -73,7 +74,9 @@ def test_the_minimum_is_that_of_a_general_optimiser(model, offset):
     rng = np.random.default_rng(1)
     X = simulate_ode(start(1), np.diag([0.8, 0.6, 0.5]) - 0.1, "L", TIMES).numpy()
     X = X * (1 + 0.05 * rng.standard_normal(X.shape))
-    strengths, path = fit(task_of(pulls, X, TIMES, ENDS, tie))
+    task = task_of(pulls, X, TIMES, ENDS, tie)
+    grown, path = _squares(replace(task, calm=2 * task.calm), None)
+    strengths = grown / task.lengths[:, None]
     assert np.allclose(path, simulated(pulls, X[0], strengths))
     ours = (residuals(pulls, X, strengths, tie) ** 2).sum()
     best = least_squares(
@@ -96,6 +99,18 @@ def test_what_the_model_has_made_is_followed(model, offset):
     X = simulated(pulls, start(3), strengths)
     _, path = fit(task_of(pulls, X, TIMES, ENDS, 1e-3))
     assert (np.linalg.norm(path - X, axis=-1) / np.linalg.norm(X, axis=-1)).mean() < 2e-3
+
+
+def test_readings_far_away_do_not_lead_astray():
+    """One reading in seven is anywhere: least squares follow it, the mean relative difference does not."""
+    rng = np.random.default_rng(6)
+    pulls = pulls_of("alpha_k", 3)
+    genuine = simulated(pulls, start(6), np.repeat([[0.9, 0.7, 0.5, -0.2]], 4, axis=0))
+    X = genuine.copy()
+    X[4::7] += 2 * np.linalg.norm(X[4::7], axis=(1, 2), keepdims=True) * rng.standard_normal(X[4::7].shape)
+    task = task_of(pulls, X, TIMES, ENDS, 0.03)
+    least, found = _squares(replace(task, calm=2 * task.calm), None)[1], fit(task)[1]
+    assert np.linalg.norm(found - genuine) < 0.7 * np.linalg.norm(least - genuine)
 
 
 def test_growth_by_a_million_does_not_run_away():
