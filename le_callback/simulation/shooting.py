@@ -30,7 +30,7 @@ from le_callback.values import Array
 _SMALL = 0.05  # least square of a size, of the mean over the classes: a class near zero does not outweigh the others
 _NUDGE = 1e-6  # of derivatives
 _CALM = (2.0, 6.0, 20.0, 60.0)  # 1/log growth of small errors in a window that is usual
-_ROUNDS, _NEAR = 3, 0.2  # of new weights; share of the usual distance below which a reading counts no more
+_ROUNDS, _AGAIN, _NEAR = 3, 2, 0.2  # of new weights; passes in each; share of the usual distance below which a reading counts no more
 _SAME, _EXACT = 0.02, 1e-4  # relative differences: that halved steps may make; of readings that count as exact
 _SHARE = (0.1, 1.0)  # of the class means beside their differences
 _DAMPING, _HARDER, _SOFTER, _ROUNDING = 1e-4, 10.0, 5.0, 1e-12
@@ -124,12 +124,13 @@ def fit(task: Task, guess: Array | None = None) -> tuple[Array, Array]:
     >>> bool(np.allclose(path, X, rtol=1e-4))
     True
     """
-    for calm in _CALM:
-        calmer = replace(task, calm=calm * task.calm)
-        grown, path = _squares(calmer, guess)
-        if _unchanged(task, grown, path):
-            grown, path = _reweighted(calmer, grown, path)
-            break
+    with np.errstate(over="ignore", invalid="ignore"):  # a path that runs away costs too much to be taken
+        for calm in _CALM:
+            calmer = replace(task, calm=calm * task.calm)
+            grown, path = _squares(calmer, guess)
+            if _unchanged(task, grown, path):
+                grown, path = _reweighted(calmer, grown, path)
+                break
     return grown / task.lengths[:, None], path
 
 
@@ -138,7 +139,7 @@ def _reweighted(task: Task, grown: Array, path: Array) -> tuple[Array, Array]:
     least = _distance(task, path)
     for _ in range(_ROUNDS):
         weights = [_evened(w, z) for w, z in ((task.whole, path - task.X), (task.between, centred(path - task.X)))]
-        tried = _improve(replace(task, whole=weights[0], between=weights[1]), grown)
+        tried = _improve(replace(task, whole=weights[0], between=weights[1]), grown, _AGAIN)
         distance = _distance(task, tried[1])
         if distance >= least or not _unchanged(task, *tried):
             break
@@ -147,7 +148,7 @@ def _reweighted(task: Task, grown: Array, path: Array) -> tuple[Array, Array]:
 
 
 def _evened(weight: Array, missed: Array) -> Array:
-    """Weights ``(T, K)`` with which squares of what was missed are as large as it was, alike in sum of squares."""
+    """Weights ``(T, K)`` that make the square of what was missed as large as this itself, with the same mean square."""
     size = np.linalg.norm(missed, axis=-1) * weight
     usual = size[1:].mean()
     if usual == 0:
@@ -159,24 +160,22 @@ def _evened(weight: Array, missed: Array) -> Array:
 def _unchanged(task: Task, grown: Array, path: Array) -> bool:
     """Whether halved steps lead along the same path: else it hangs on errors of the integration that grow."""
     halved = replace(task, steps=np.repeat(task.steps / 2, 2, axis=1), ends=2 * task.ends)
-    with np.errstate(over="ignore", invalid="ignore"):
-        found = mean_score(path[1:], _roll(halved, grown)[1][2::2])
+    found = mean_score(path[1:], _roll(halved, grown)[1][2::2])
     return found.full + found.centred < _SAME
 
 
 def _squares(task: Task, guess: Array | None) -> tuple[Array, Array]:
     """Grown strengths and path of least cost."""
     starts = [_forward(task, stiffer) for stiffer in _STIFFER]
-    with np.errstate(over="ignore", invalid="ignore"):  # a path that runs away costs too much to be taken
-        if guess is not None:
-            starts.append(guess * task.lengths[:, None])
-        best = min(starts, key=lambda g: _cost(task, g, _roll(task, g)[1]))
-        grown, path = _improve(task, best)
-        if guess is not None and best is not starts[-1]:  # squares may fall where the mean difference rises
-            kept = (starts[-1], _roll(task, starts[-1])[1])
-            if _distance(task, path) > _distance(task, kept[1]):
-                found = (kept, _improve(task, starts[-1]))
-                grown, path = min(found, key=lambda f: _distance(task, f[1]))
+    if guess is not None:
+        starts.append(guess * task.lengths[:, None])
+    best = min(starts, key=lambda g: _cost(task, g, _roll(task, g)[1]))
+    grown, path = _improve(task, best)
+    if guess is not None and best is not starts[-1]:  # squares may fall where the mean difference rises
+        kept = (starts[-1], _roll(task, starts[-1])[1])
+        if _distance(task, path) > _distance(task, kept[1]):
+            found = (kept, _improve(task, starts[-1]))
+            grown, path = min(found, key=lambda f: _distance(task, f[1]))
     return grown, path
 
 
@@ -309,11 +308,11 @@ def _roll(task: Task, grown: Array, policy: _Policy | None = None, share: float 
     return np.stack(new), np.concatenate(path), np.stack(starts)
 
 
-def _improve(task: Task, grown: Array) -> tuple[Array, Array]:
+def _improve(task: Task, grown: Array, passes: int = _PASSES) -> tuple[Array, Array]:
     """Strengths and path after Gauss–Newton passes over all windows; the cost never rises."""
     grown, path, starts = _roll(task, grown)
     cost, damping = _cost(task, grown, path), _DAMPING
-    for _ in range(_PASSES):
+    for _ in range(passes):
         square, slope, flow = _derivatives(task, grown, starts)
         if not np.isfinite(square).all():
             break
