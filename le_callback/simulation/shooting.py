@@ -30,7 +30,7 @@ from le_callback.values import Array
 _SMALL = 0.05  # least square of a size, of the mean over the classes: a class near zero does not outweigh the others
 _NUDGE = 1e-6  # of derivatives
 _CALM = (2.0, 6.0, 20.0, 60.0)  # 1/log growth of small errors in a window that is usual
-_ROUNDS, _AGAIN, _NEAR = 3, 2, 0.2  # of new weights; passes in each; share of the usual distance below which a reading counts no more
+_ROUNDS, _AGAIN, _NEAR = 3, 2, 0.2  # of new weights; passes in each; share of the usual distance that counts at least
 _SAME, _EXACT = 0.02, 1e-4  # relative differences: that halved steps may make; of readings that count as exact
 _SHARE = (0.1, 1.0)  # of the class means beside their differences
 _DAMPING, _HARDER, _SOFTER, _ROUNDING = 1e-4, 10.0, 5.0, 1e-12
