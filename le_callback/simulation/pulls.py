@@ -77,6 +77,14 @@ class Pulls:
         found = np.sqrt(np.einsum("mkj,bj->bm", each, square)) / K
         return np.concatenate([found, np.zeros((len(x), self.count - found.shape[1]))], axis=1)
 
+    def offsets_of(self, change: Array) -> Array:
+        """Strengths ``(W, m)`` by which c and μ alone move the classes as they may of ``change (W, K, p)``."""
+        K = len(self.groups)
+        strengths, common = np.zeros((len(change), self.count)), change.mean(1)
+        strengths[:, -2 * K : -K] = common
+        strengths[:, -K:] = (change - common[:, None]).mean(-1)
+        return strengths
+
     def permuted(self, strengths: Array, order: Array) -> Array:
         """Strengths ``(..., m)`` of the classes in another order: new class i was class ``order[i]``."""
         K, entries = len(self.groups), int(self.groups.max()) + 1

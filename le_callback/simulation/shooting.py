@@ -31,6 +31,7 @@ _SMALL = 0.05  # least square of a size, of the mean over the classes: a class n
 _NUDGE = 1e-6  # of derivatives
 _CALM = (2.0, 6.0, 20.0, 60.0)  # 1/log growth of small errors in a window that is usual
 _ROUNDS, _AGAIN, _NEAR = 3, 2, 0.2  # of new weights; passes in each; share of the usual distance that counts at least
+_POOR = 0.5  # share of the cost of offsets alone above which the fit starts from these too
 _SAME, _EXACT = 0.02, 1e-4  # relative differences: that halved steps may make; of readings that count as exact
 _SHARE = (0.1, 1.0)  # of the class means beside their differences
 _DAMPING, _HARDER, _SOFTER, _ROUNDING = 1e-4, 10.0, 5.0, 1e-12
@@ -150,17 +151,14 @@ def _reweighted(task: Task, grown: Array, path: Array) -> tuple[Array, Array]:
 def _evened(weight: Array, missed: Array) -> Array:
     """Weights ``(T, K)`` that make the square of what was missed as large as this itself, with the same mean square."""
     size = np.linalg.norm(missed, axis=-1) * weight
-    usual = size[1:].mean()
-    if usual == 0:
-        return weight
-    factor = 1 / np.sqrt(np.maximum(size, _NEAR * usual))
+    factor = 1 / np.sqrt(np.maximum(size, _NEAR * size[1:].mean() + 1e-300))
     return np.asarray(weight * factor / np.sqrt((factor[1:] ** 2).mean()))
 
 
 def _unchanged(task: Task, grown: Array, path: Array) -> bool:
     """Whether halved steps lead along the same path: else it hangs on errors of the integration that grow."""
-    halved = replace(task, steps=np.repeat(task.steps / 2, 2, axis=1), ends=2 * task.ends)
-    found = mean_score(path[1:], _roll(halved, grown)[1][2::2])
+    halves = replace(task, steps=np.repeat(task.steps / 2, 2, axis=1), ends=2 * task.ends)
+    found = mean_score(path[1:], _roll(halves, grown)[1][2::2])
     return found.full + found.centred < _SAME
 
 
@@ -176,6 +174,10 @@ def _squares(task: Task, guess: Array | None) -> tuple[Array, Array]:
         if _distance(task, path) > _distance(task, kept[1]):
             found = (kept, _improve(task, starts[-1]))
             grown, path = min(found, key=lambda f: _distance(task, f[1]))
+    if task.pulls.offset:
+        alone = task.pulls.offsets_of(np.diff(task.X[task.ends], axis=0))
+        if _cost(task, grown, path) > _POOR * _cost(task, alone, _roll(task, alone)[1]):
+            grown, path = min((grown, path), _improve(task, alone), key=lambda f: _cost(task, *f))
     return grown, path
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from le_callback.simulation import imitate, simulate_ode
-from le_callback.simulation.imitation import _follow
+from le_callback.simulation.imitation import _follow, _windows
 from le_callback.simulation.pulls import MODELS, pulls_of
 from le_callback.simulation.scores import centred
 
@@ -60,6 +60,22 @@ def test_the_sensitivity_is_the_norm_of_the_jacobian(model, offset):
     moved = [(slow(pulls, x + e, strengths) - slow(pulls, x - e, strengths)) / (2 * h) for e in h * units(3)]
     found = np.linalg.norm(strengths * pulls.sensitivity(x[None])[0])
     assert found == pytest.approx(np.linalg.norm(moved), rel=1e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_offsets_alone_move_classes_as_they_may(model):
+    rng = np.random.default_rng(0)
+    c, mu = rng.standard_normal((5, 1, 4)), rng.standard_normal((5, 4, 1))
+    pulls = pulls_of(model, 4, offset=True)
+    moved = pulls.drift(rng.standard_normal((5, 4, 4)), pulls.offsets_of(c + mu))
+    assert np.allclose(moved, c + mu)
+
+
+def test_strengths_that_change_slowly_have_long_windows():
+    t, rng = np.arange(300.0), np.random.default_rng(0)
+    walk = np.eye(3) * 9 + 0.5 * np.cumsum(rng.standard_normal((300, 3, 3)), axis=0)
+    short, long = (_windows(walk, t, tie) for tie in (0.03, 4.0))
+    assert len(short) > 2 * len(long)
 
 
 def units(K):
