@@ -4,8 +4,8 @@ The way of the data: ``inputs`` (what a caller may pass) → ``strengths`` (E(t)
 (Σ(t) from numbers or covariances) → ``modes`` (two modes, exact) or ``linear`` (matrix exponentials) → ``ode`` and
 ``sde`` (trajectories) → ``scores``, ``probabilities``, ``exits`` (what is read from them). What a run gives to its
 imitation: ``projection`` its A and B, ``class_strengths`` an α of each class, ``noise`` its Σ. ``imitation`` scores
-what models made of ``pulls``, fitted by ``shooting``, describe and predict; ``spectrum`` and ``ordering`` ask the
-theorem of any E and of all classes at once.
+what models made of ``pulls``, fitted by ``shooting`` in ``windows``, describe and predict; ``spectrum`` and
+``ordering`` ask the theorem of any E and of all classes at once.
 
 The estimators never import this package: it is their independent oracle.
 """

@@ -14,20 +14,19 @@ from itertools import pairwise, permutations
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from le_callback.elasticity.inputs import as_array, check_means
 from le_callback.errors import require
 from le_callback.similarity import LModel
 from le_callback.simulation.pulls import Pulls, pulls_of
-from le_callback.simulation.scores import relative_difference
-from le_callback.simulation.shooting import centred, fit, step, task_of
+from le_callback.simulation.scores import Score, mean_score
+from le_callback.simulation.shooting import fit, step, task_of
+from le_callback.simulation.windows import LONGEST, held_out_readings, longest_window, window_ends
 from le_callback.values import NAN, Array
 
-SHORTEST, LONGEST, SHARE = 3, 30, 10  # readings of a window: a tenth of those before it, within these bounds
-_HELD_OUT = 3  # every third reading
 _ORDERS = 6  # of the classes, at most, in which strengths are put on another run
 _DRAWS = 20  # of the floor
+_SLOW = 1.0  # tie from which strengths change slowly
 
 
 class Readings(Protocol):
@@ -36,22 +35,6 @@ class Readings(Protocol):
     times: Any
     means: Any
     mean_noise: Any
-
-
-@dataclass(frozen=True)
-class Score:
-    """Mean relative difference over classes and later readings.
-
-    Attributes:
-        full: of the class means.
-        centred: of their differences from their centre.
-
-    >>> Score(0.1, 0.05).full
-    0.1
-    """
-
-    full: float
-    centred: float
 
 
 @dataclass(frozen=True)
@@ -99,12 +82,17 @@ def imitate(
     """Fit a model to the logits of a run by shooting, and score what it imitates and what it predicts.
 
     dX̄_k/dt = Σ_j E_kj S_j/K + c + μ_k 1 with S_j = y_j d_j of the L-model, or e_j − softmax(X̄_j). Strengths are
-    constant in windows, which hold a tenth of the readings before them, 3 to 30. The simulation runs from the first
-    reading alone, and all strengths together minimise the squares of its relative differences, of the class means and,
-    with the same weight, of the differences δ_k of the classes from their centre, however small these are beside the
-    means: Σ_t Σ_k ‖X̃_k − X̄_k‖²/‖X̄_k‖² + ‖δ̃_k − δ_k‖²/‖δ_k‖², plus, times the square of ``tie``, the squares of what
-    changes of the strengths from window to window move, relative to these sizes. No pull moves the mean of a class's
-    logits over the outputs, which cross-entropy does not see; μ_k does.
+    constant in windows, which hold a tenth of the readings before them, at most 30, 15, 8, 4 or 2: the shortest with
+    which straight lines, fitted without every third reading, come within 1 % as close to these as with any. The
+    simulation runs from the first reading alone, and all strengths together minimise the squares of its relative
+    differences, of the class means and of the differences δ_k of the classes from their centre, however small these
+    are beside the means:
+    Σ_t Σ_k c² ‖X̃_k − X̄_k‖²/‖X̄_k‖² + ‖δ̃_k − δ_k‖²/‖δ_k‖², c ≤ 1 by what straight lines in the windows leave of either,
+    plus, times the square of ``tie``, the squares of what changes of the strengths from window to window move, relative
+    to these sizes, plus the squares of the log growth of small errors, by what straight lines leave
+    (``shooting.task_of``); then readings are weighted anew, so that the mean of the relative differences falls, not of
+    their squares. No pull moves the mean of a class's logits over the outputs, which cross-entropy does not see; μ_k
+    does.
 
     On another run the strengths are put at the same times, with the classes where they are, and in each order of
     the classes (at most six orders).
@@ -117,7 +105,8 @@ def imitate(
         offset: whether all classes move by a common c besides, and each one's mean over the outputs by μ_k: 2K more
             strengths.
         start: first time that is used.
-        tie: the default describes a run, 1 makes strengths change slowly and predicts others better.
+        tie: the default describes a run, 4 makes strengths change slowly and predicts others better. From 1 on windows
+            hold up to 30 readings whatever straight lines leave.
         smaller: the imitation of the same run by a model that this one contains. The fit also starts from there, and
             so is at least as close.
         held_out: whether to fit once more, without every third reading; otherwise that score is NaN.
@@ -139,14 +128,16 @@ def imitate(
     X, t, noise = _readings(trajectory, start, "trajectory")
     require(tie > 0, "tie", tie, "positive")
     pulls = pulls_of(model, X.shape[1], offset=offset)
-    edges, strengths, path = _fit(pulls, X, t, tie, _embedded(smaller, pulls, t))
+    ends = _windows(X, t, tie)
+    guess = _embedded(smaller, pulls, len(t), t[ends])
+    edges, (strengths, path) = t[ends], fit(task_of(pulls, X, t, ends, tie), guess)
     elsewhere = (Score(NAN, NAN), Score(NAN, NAN))
     if other is not None:
         Y, s, _ = _readings(other, start, "other")
         require(Y.shape[1] == X.shape[1], "other", Y.shape, f"of {X.shape[1]} classes, as `trajectory`")
         elsewhere = _on_another(pulls, edges, strengths, Y, s)
     foreseen = _held_out(pulls, X, t, tie) if held_out else Score(NAN, NAN)
-    in_sample, floor = _score(X[1:], path[1:]), _floor(X[1:], noise[1:])
+    in_sample, floor = mean_score(X[1:], path[1:]), _floor(X[1:], noise[1:])
     return Imitation(model, edges, strengths, path, in_sample, foreseen, *elsewhere, floor)
 
 
@@ -161,37 +152,26 @@ def _readings(given: Readings, start: float, argument: str) -> tuple[Array, Arra
     return X, t, noise
 
 
-def _ends(count: int) -> list[int]:
-    """Readings at which windows end, from 0 to the last."""
-    ends = [0]
-    while ends[-1] < count - 1:
-        ends.append(min(ends[-1] + int(np.clip(ends[-1] // SHARE, SHORTEST, LONGEST)), count - 1))
-    if len(ends) > 2 and ends[-1] - ends[-2] < SHORTEST:  # too short: with the one before
-        del ends[-2]
-    return ends
-
-
-def _fit(pulls: Pulls, X: Array, t: Array, tie: float, guess: Array | None = None) -> tuple[Array, Array, Array]:
-    """Edges, strengths and path."""
-    ends = _ends(len(t))
-    strengths, path = fit(task_of(pulls, X, t, ends, tie), guess)
-    return t[ends], strengths, path
+def _windows(X: Array, t: Array, tie: float) -> list[int]:
+    return window_ends(len(t), LONGEST[0] if tie >= _SLOW else longest_window(X, t))
 
 
 def _held_out(pulls: Pulls, X: Array, t: Array, tie: float) -> Score:
-    """Score of every third reading, of strengths fitted to the others."""
-    out = np.arange(len(t)) % _HELD_OUT == _HELD_OUT - 1
-    edges, strengths, _ = _fit(pulls, X[~out], t[~out], tie)
+    """Score of every third reading, of windows and strengths chosen without them."""
+    out = held_out_readings(len(t))
+    kept, s = X[~out], t[~out]
+    ends = _windows(kept, s, tie)
+    strengths, _ = fit(task_of(pulls, kept, s, ends, tie))
     with np.errstate(over="ignore", invalid="ignore"):
-        return _score(X[out], _follow(pulls, X[0], t, edges, strengths)[out])
+        return mean_score(X[out], _follow(pulls, X[0], t, s[ends], strengths)[out])
 
 
-def _embedded(smaller: Imitation | None, pulls: Pulls, t: Array) -> Array | None:
+def _embedded(smaller: Imitation | None, pulls: Pulls, count: int, edges: Array) -> Array | None:
     """Strengths ``(W, m)`` of the larger model that move classes as those of the smaller one do."""
     if smaller is None:
         return None
-    K, edges = len(pulls.groups), t[_ends(len(t))]
-    same = smaller.path.shape == (len(t), K, K) and np.array_equal(smaller.edges, edges)
+    K = len(pulls.groups)
+    same = smaller.path.shape == (count, K, K) and np.array_equal(smaller.edges, edges)
     require(same, "smaller", smaller.edges, "fitted to the same readings")
     inner = pulls_of(smaller.model, K)
     inner = replace(inner, offset=smaller.strengths.shape[1] > inner.count)
@@ -226,28 +206,18 @@ def _on_another(pulls: Pulls, edges: Array, strengths: Array, Y: Array, s: Array
         orders = np.array([rng.permutation(K) for _ in range(_ORDERS)])
 
     def score(order: Any) -> Score:
-        return _score(Y[1:], _follow(pulls, Y[0], s, edges, pulls.permuted(strengths, order))[1:])
+        return mean_score(Y[1:], _follow(pulls, Y[0], s, edges, pulls.permuted(strengths, order))[1:])
 
     with np.errstate(over="ignore", invalid="ignore"):  # a path that runs away scores 2, the largest there is
         scores = [score(order) for order in orders]
         return score(np.arange(K)), _mean(scores)
 
 
-def _score(x: Array, y: Array) -> Score:
-    return Score(*(_mean_difference(a, b) for a, b in ((x, y), (centred(x), centred(y)))))
-
-
-def _mean_difference(x: Array, y: Array) -> float:
-    known = np.asarray(np.isfinite(y).all((-2, -1)))
-    found = relative_difference(torch.from_numpy(x), torch.from_numpy(np.nan_to_num(y))).numpy()
-    return float(np.where(known[..., None], found, 2.0).mean())
-
-
 def _floor(X: Array, noise: Array) -> Score:
     """Scores of the genuine means against means of samples drawn anew, errors alike in all dimensions."""
     rng = np.random.default_rng(0)
     scale = np.sqrt(noise / X.shape[-1])[..., None]
-    return _mean([_score(X, X + scale * rng.standard_normal(X.shape)) for _ in range(_DRAWS)])
+    return _mean([mean_score(X, X + scale * rng.standard_normal(X.shape)) for _ in range(_DRAWS)])
 
 
 def _mean(scores: list[Score]) -> Score:

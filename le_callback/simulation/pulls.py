@@ -62,6 +62,29 @@ class Pulls:
             moved = moved + strengths[:, None, entries : entries + K] + strengths[:, entries + K :, None]
         return np.asarray(moved)
 
+    def sensitivity(self, x: Array) -> Array:
+        """Norm of what each strength adds to the derivative of the drift by the state ``(B, m)`` at ``x (B, K, p)``.
+
+        A small error grows by strengths times this; c and μ let none grow.
+        """
+        K = len(self.groups)
+        square = np.ones(x.shape[:-1])
+        if self.saturating:
+            share = _softmax(x)
+            own = share[..., None] * (np.eye(x.shape[-1]) - share[..., None, :])
+            square = (own**2).sum((-1, -2))
+        each = np.arange(int(self.groups.max()) + 1)[:, None, None] == self.groups  # (m, K, K)
+        found = np.sqrt(np.einsum("mkj,bj->bm", each, square)) / K
+        return np.concatenate([found, np.zeros((len(x), self.count - found.shape[1]))], axis=1)
+
+    def offsets_of(self, change: Array) -> Array:
+        """Strengths ``(W, m)`` by which c and μ alone move the classes as they may of ``change (W, K, p)``."""
+        K = len(self.groups)
+        strengths, common = np.zeros((len(change), self.count)), change.mean(1)
+        strengths[:, -2 * K : -K] = common
+        strengths[:, -K:] = (change - common[:, None]).mean(-1)
+        return strengths
+
     def permuted(self, strengths: Array, order: Array) -> Array:
         """Strengths ``(..., m)`` of the classes in another order: new class i was class ``order[i]``."""
         K, entries = len(self.groups), int(self.groups.max()) + 1
@@ -122,5 +145,9 @@ def _direction_pull(x: Array) -> Array:
 
 
 def _softmax_pull(x: Array) -> Array:
+    return np.asarray(np.eye(x.shape[-1]) - _softmax(x))
+
+
+def _softmax(x: Array) -> Array:
     share = np.exp(x - x.max(-1, keepdims=True))
-    return np.asarray(np.eye(x.shape[-1]) - share / share.sum(-1, keepdims=True))
+    return np.asarray(share / share.sum(-1, keepdims=True))

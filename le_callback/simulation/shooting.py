@@ -1,5 +1,8 @@
 """Strengths of pulls, constant in windows, that take a simulation from its start alone closest to a recorded run.
 
+Strengths are costly that let small errors grow: a path that only its own errors of integration keep near the readings
+would run away between them. Where halved steps lead elsewhere, this cost is raised and the fit made once more.
+
 A path that is wrong early is wrong for ever, and growth blows up what is wrong. So the fit goes in two passes. Forward:
 window after window, each from where the simulation stands, by damped Gauss–Newton steps. Then over all windows at once:
 backward, the best change of each window's strengths as a linear function of how far the path stands from the one before
@@ -13,17 +16,24 @@ times the length of their window.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from le_callback.simulation.pulls import Pulls
+from le_callback.simulation.scores import centred, mean_score
+from le_callback.simulation.windows import straight_lines
 from le_callback.values import Array
 
 _SMALL = 0.05  # least square of a size, of the mean over the classes: a class near zero does not outweigh the others
 _NUDGE = 1e-6  # of derivatives
+_CALM = (2.0, 6.0, 20.0, 60.0)  # 1/log growth of small errors in a window that is usual
+_ROUNDS, _AGAIN, _NEAR = 3, 2, 0.2  # of new weights; passes in each; share of the usual distance that counts at least
+_POOR = 0.5  # share of the cost of offsets alone above which the fit starts from these too
+_SAME, _EXACT = 0.02, 1e-4  # relative differences: that halved steps may make; of readings that count as exact
+_SHARE = (0.1, 1.0)  # of the class means beside their differences
 _DAMPING, _HARDER, _SOFTER, _ROUNDING = 1e-4, 10.0, 5.0, 1e-12
 _FORWARD, _PASSES, _ENOUGH = 10, 8, 3e-3  # steps in a window, passes over all, relative gain that is too small to go on
 _STIFFER = (1.0, 10.0, 100.0)  # ties in forward passes
@@ -41,8 +51,9 @@ class Task:
         lengths: of the windows, in time ``(W,)``.
         steps: between readings, in shares of the window ``(W, S)``, 0 where it has fewer.
         readings: after each step ``(W, S)``.
-        whole, between: 1/‖X̄_k‖ and 1/‖X̄_k − X̌‖ ``(T, K)``.
+        whole, between: c/‖X̄_k‖ and 1/‖X̄_k − X̌‖ ``(T, K)``.
         tie: cost of strengths that differ from those of the window before ``(W, m)``.
+        calm: cost of strengths that let small errors grow ``(W, m)``.
     """
 
     pulls: Pulls
@@ -54,13 +65,17 @@ class Task:
     whole: Array
     between: Array
     tie: Array
+    calm: Array
 
 
 def task_of(pulls: Pulls, X: Array, t: Array, ends: Sequence[int], tie: float) -> Task:
     """The task: least squares of the relative differences of class means and of their differences from their centre.
 
-    Σ_t Σ_k ‖X̃_k − X̄_k‖²/‖X̄_k‖² + ‖δ̃_k − δ_k‖²/‖δ_k‖² + Σ_w tie² ‖D_w (g_w − g_{w−1})‖², with δ_k = X̄_k − X̌, g the
-    strengths times the length of window w, and D what they move in that time, relative to the sizes.
+    Σ_t Σ_k c² ‖X̃_k − X̄_k‖²/‖X̄_k‖² + ‖δ̃_k − δ_k‖²/‖δ_k‖² + Σ_w tie² ‖D_w (g_w − g_{w−1})‖² + ρ² ‖G_w g_w‖², with
+    δ_k = X̄_k − X̌, g the strengths times the length of window w, D what they move in that time, relative to the sizes,
+    and G g the log growth of a small error. Both parts count as they can be had: c is what straight lines in the
+    windows leave of the differences over what they leave of the class means, at least 0.1 and at most 1. ρ is twice
+    what they leave of the differences.
 
     Args:
         pulls: the model.
@@ -83,15 +98,21 @@ def task_of(pulls: Pulls, X: Array, t: Array, ends: Sequence[int], tie: float) -
     for w, (a, b) in enumerate(pairwise(ends_)):
         steps[w, : b - a] = np.diff(t[a : b + 1]) / lengths[w]
         readings[w, : b - a] = np.arange(a + 1, b + 1)
-    whole, between = _inverse_size(X), _inverse_size(centred(X))
+    left = mean_score(X, straight_lines(X, t, ends, t))
+    share = np.clip(left.centred / left.full, *_SHARE) if left.full > 0 else 1.0
+    whole, between = share * _inverse_size(X), _inverse_size(centred(X))
     at = (whole[ends_[:-1], None], between[ends_[:-1], None])
     effect = np.sqrt((_weighted(pulls.terms(X[ends_[:-1]]), *at) ** 2).sum((-1, -2)) / (2 * X.shape[1]))
     costs = tie * np.clip(effect, 1e-6, 1e3)
-    return Task(pulls, X, ends_, lengths, steps, readings, whole, between, costs)
+    calm = max(np.nan_to_num(left.centred), _EXACT) * pulls.sensitivity(X[ends_[:-1]])
+    return Task(pulls, X, ends_, lengths, steps, readings, whole, between, costs, calm)
 
 
 def fit(task: Task, guess: Array | None = None) -> tuple[Array, Array]:
     """Strengths ``(W, m)`` per unit of time, and the path ``(T, K, p)``.
+
+    Least squares, then weighted anew by what is left of each reading: closest in the mean relative difference, not in
+    its squares.
 
     Args:
         task: see ``task_of``.
@@ -104,27 +125,60 @@ def fit(task: Task, guess: Array | None = None) -> tuple[Array, Array]:
     >>> bool(np.allclose(path, X, rtol=1e-4))
     True
     """
-    starts = [_forward(task, stiffer) for stiffer in _STIFFER]
     with np.errstate(over="ignore", invalid="ignore"):  # a path that runs away costs too much to be taken
-        if guess is not None:
-            starts.append(guess * task.lengths[:, None])
-        best = min(starts, key=lambda g: _cost(task, g, _roll(task, g)[1]))
-        grown, path = _improve(task, best)
-        if guess is not None and best is not starts[-1]:  # squares may fall where the mean difference rises
-            kept = (starts[-1], _roll(task, starts[-1])[1])
-            if _distance(task, path) > _distance(task, kept[1]):
-                found = (kept, _improve(task, starts[-1]))
-                grown, path = min(found, key=lambda f: _distance(task, f[1]))
+        for calm in _CALM:
+            calmer = replace(task, calm=calm * task.calm)
+            grown, path = _squares(calmer, guess)
+            if _unchanged(task, grown, path):
+                grown, path = _reweighted(calmer, grown, path)
+                break
     return grown / task.lengths[:, None], path
 
 
-def centred(x: Array) -> Array:
-    """Differences of the classes from their centre, ``(..., K, p)``.
+def _reweighted(task: Task, grown: Array, path: Array) -> tuple[Array, Array]:
+    """Closer in the mean than least squares are, which a few readings far away lead astray."""
+    least = _distance(task, path)
+    for _ in range(_ROUNDS):
+        weights = [_evened(w, z) for w, z in ((task.whole, path - task.X), (task.between, centred(path - task.X)))]
+        tried = _improve(replace(task, whole=weights[0], between=weights[1]), grown, _AGAIN)
+        distance = _distance(task, tried[1])
+        if distance >= least or not _unchanged(task, *tried):
+            break
+        (grown, path), least = tried, distance
+    return grown, path
 
-    >>> centred(np.array([[1.0], [3.0]])).ravel()
-    array([-1.,  1.])
-    """
-    return np.asarray(x - x.mean(-2, keepdims=True))
+
+def _evened(weight: Array, missed: Array) -> Array:
+    """Weights ``(T, K)`` that make the square of what was missed as large as this itself, with the same mean square."""
+    size = np.linalg.norm(missed, axis=-1) * weight
+    factor = 1 / np.sqrt(np.maximum(size, _NEAR * size[1:].mean() + 1e-300))
+    return np.asarray(weight * factor / np.sqrt((factor[1:] ** 2).mean()))
+
+
+def _unchanged(task: Task, grown: Array, path: Array) -> bool:
+    """Whether halved steps lead along the same path: else it hangs on errors of the integration that grow."""
+    halves = replace(task, steps=np.repeat(task.steps / 2, 2, axis=1), ends=2 * task.ends)
+    found = mean_score(path[1:], _roll(halves, grown)[1][2::2])
+    return found.full + found.centred < _SAME
+
+
+def _squares(task: Task, guess: Array | None) -> tuple[Array, Array]:
+    """Grown strengths and path of least cost."""
+    starts = [_forward(task, stiffer) for stiffer in _STIFFER]
+    if guess is not None:
+        starts.append(guess * task.lengths[:, None])
+    best = min(starts, key=lambda g: _cost(task, g, _roll(task, g)[1]))
+    grown, path = _improve(task, best)
+    if guess is not None and best is not starts[-1]:  # squares may fall where the mean difference rises
+        kept = (starts[-1], _roll(task, starts[-1])[1])
+        if _distance(task, path) > _distance(task, kept[1]):
+            found = (kept, _improve(task, starts[-1]))
+            grown, path = min(found, key=lambda f: _distance(task, f[1]))
+    if task.pulls.offset:
+        alone = task.pulls.offsets_of(np.diff(task.X[task.ends], axis=0))
+        if _cost(task, grown, path) > _POOR * _cost(task, alone, _roll(task, alone)[1]):
+            grown, path = min((grown, path), _improve(task, alone), key=lambda f: _cost(task, *f))
+    return grown, path
 
 
 def step(pulls: Pulls, x: Array, h: float | Array, strengths: Array) -> Array:
@@ -162,6 +216,7 @@ def _before(task: Task, grown: Array) -> Array:
 def _cost(task: Task, grown: Array, path: Array) -> float:
     missed = _weighted(path - task.X, task.whole, task.between)[1:]
     cost = float((missed**2).sum() + ((task.tie * (grown - _before(task, grown))) ** 2).sum())
+    cost += float(((task.calm * grown) ** 2).sum())
     return cost if np.isfinite(cost) else np.inf
 
 
@@ -200,7 +255,7 @@ def _shoot(task: Task, w: int, x: Array, guess: Array, stiffer: float) -> Array:
     def missed(grown: Array) -> Array:
         path = _window(task, w, x, grown)
         errors = _weighted(path - task.X[later][:, None], *at).swapaxes(0, 1).reshape(len(grown), -1)
-        return np.concatenate([errors, tie * (grown - guess)], axis=1)
+        return np.concatenate([errors, tie * (grown - guess), task.calm[w] * grown], axis=1)
 
     grown: Array = guess.copy()
     damping = _DAMPING
@@ -255,11 +310,11 @@ def _roll(task: Task, grown: Array, policy: _Policy | None = None, share: float 
     return np.stack(new), np.concatenate(path), np.stack(starts)
 
 
-def _improve(task: Task, grown: Array) -> tuple[Array, Array]:
+def _improve(task: Task, grown: Array, passes: int = _PASSES) -> tuple[Array, Array]:
     """Strengths and path after Gauss–Newton passes over all windows; the cost never rises."""
     grown, path, starts = _roll(task, grown)
     cost, damping = _cost(task, grown, path), _DAMPING
-    for _ in range(_PASSES):
+    for _ in range(passes):
         square, slope, flow = _derivatives(task, grown, starts)
         if not np.isfinite(square).all():
             break
@@ -331,6 +386,8 @@ def _policy(
         tied = task.tie[w][:, None] ** 2 * change
         Q += change.T @ tied
         q += tied.T @ (grown[w] - before[w])
+        Q[free, free] += np.diag(task.calm[w] ** 2)
+        q[free] += task.calm[w] ** 2 * grown[w]
         onward = np.zeros((n + m, n + 2 * m))
         onward[:n, use], onward[n:, free] = flow[w], np.eye(m)
         Q += onward.T @ togo @ onward
