@@ -244,12 +244,13 @@ def main() -> None:
             print(f"{len(found)}/{len(wanted)} {time.perf_counter() - begin:.0f} s {cell}", flush=True)
     results = [(cell, found[cell][0]) for cell in cells(options)]
     cost = np.mean([c for _, c in found.values()]) * 1e3
+    of = "a log step" if options.batches else "a window and model"
     text = [
         "# Live coefficients",
         "",
         f"`python benchmarks/live.py {' '.join(sys.argv[1:])}`: {options.runs} simulated runs of",
         f"{WINDOWS} windows a row, nominal coverage 95 %. Errors and half widths are relative to γ of constant growth.",
-        f"Everything was chosen on seeds 100 to 199. {cost:.2f} ms a window and model.",
+        f"Everything was chosen on seeds 100 to 199. {cost:.2f} ms {of}.",
         "",
         "An interval must allow for a change in the last windows: one window in 22 is assumed to bring one. So it",
         "holds more often than it says while nothing changes, and less often just after a change. In `changes`, rates",
