@@ -27,7 +27,7 @@ from le_callback.simulation.scores import mean_score
 from le_callback.simulation.windows import held_out_readings, longest_window, straight_lines, window_ends
 
 RESULTS = Path(__file__).parent / "results" / "imitation.md"
-JUDGING = (22, 23)
+JUDGING = (24, 25)
 SLOWLY = 4.0  # the tie of the fits that predict
 # model, common offset, place of the smaller model in this list that it also starts from
 VARIANTS = [
