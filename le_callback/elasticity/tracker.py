@@ -208,8 +208,11 @@ class CoefficientTracker:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next window depends on, as tensors, plain lists and numbers."""
+        paths = {mode: path.state_dict() for mode, path in self.paths.items()}
+        if self.paths["common"].last is self.paths["difference"].last:
+            paths["difference"]["last"] = paths["common"]["last"]  # one copy in a checkpoint
         return {
-            "paths": {mode: path.state_dict() for mode, path in self.paths.items()},
+            "paths": paths,
             "growth": {name: growth.state_dict() for name, growth in self._growth.items()},
             "series": {name: series.state_dict() for name, series in self._series.items()},
             "correlation": self._correlation.state_dict(),
