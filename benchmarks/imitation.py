@@ -126,10 +126,10 @@ that of the other recorded ones, and its calm end lowers the mean.
 What it shows. All K×K strengths + c describe each training about as closely as straight lines do, in sample and held
 out; one α and one β do not. One fit without every third reading went astray: of clean, batch 16, all K×K strengths on
 pulls that saturate + c (1.03, in sample 0.11). On a training of another seed the models that grow exponentially mostly
-run away. All K×K strengths on pulls that saturate come about as close as the first training itself does, so how well they
-predict depends on how alike two trainings are. Those of CIFAR-10 are; clean ones of seeds 24 and 25 are not (0.52, and
-1.06 at batch 1), while those of seeds 22 and 23 were (0.20 and 0.39). It also has to be known which class is which. In
-corrupted trainings the full norm is that of a wobble that all classes share, which nothing foresees, and no model
+run away. All K×K strengths on pulls that saturate come about as close as the first training itself does, so how well
+they predict depends on how alike two trainings are. Those of CIFAR-10 are; clean ones of seeds 24 and 25 are not (0.52,
+and 1.06 at batch 1), while those of seeds 22 and 23 were (0.20 and 0.39). It also has to be known which class is which.
+In corrupted trainings the full norm is that of a wobble that all classes share, which nothing foresees, and no model
 predicts the differences between classes well.
 """
 
