@@ -210,7 +210,7 @@ def main() -> None:
         "coefficients and scalars. Memory: peak of the process in MiB; the imports alone take"
         f" {alone('empty')['memory']:.0f}. Samples: of NC1, and",
         "those that are compared with all means. Dense: NC1 (up to p = 512) to NC4 of the features alone.",
-        "Memory differs between calls: six of 100,000 classes took 1,312 to 1,661 MiB, with the same code.",
+        "Memory differs between calls: six of 100,000 classes took 1,312 to 1,661 MiB, three by the code before this.",
         "",
         "| K, p | measures | all | memory | aim | µs a class | pairs looked at | samples | dense | its memory |",
         "|---|---|---|---|---|---|---|---|---|---|",
