@@ -96,9 +96,9 @@ class BoundedSeries(Generic[T]):
         self.shrink(self.capacity)
 
     def shrink(self, capacity: int) -> None:
-        """Keep at most ``capacity`` points from now on."""
+        """Keep less than ``capacity`` points from now on, at least one."""
         self.capacity = capacity
-        while len(self.times) >= capacity:
+        while len(self.times) >= max(capacity, 2):
             self.times, self.values = self.times[::2], self.values[::2]
             self.stride *= 2
 

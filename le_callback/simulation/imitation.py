@@ -108,7 +108,7 @@ def imitate(
         tie: the default describes a run, 4 makes strengths change slowly and predicts others better. From 1 on windows
             hold up to 30 readings whatever straight lines leave.
         smaller: the imitation of the same run by a model that this one contains. The fit also starts from there, and
-            so is at least as close.
+            comes out as close or closer but for a few thousandths.
         held_out: whether to fit once more, without every third reading; otherwise that score is NaN.
 
     Raises:

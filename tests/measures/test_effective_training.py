@@ -37,3 +37,18 @@ def test_a_window_is_measured_by_its_means():
         effective_training(means_of(z, y, 3)).psi
     )
     assert math.isnan(effective_training(torch.full((2, 2), torch.nan)).psi)
+
+
+def test_many_classes_of_which_some_were_not_seen():
+    """700 classes, more than are taken at once, by the definition, class by class."""
+    X = 3 * torch.randn(700, 700, generator=torch.Generator().manual_seed(0))
+    X[[5, 300, 699]] = torch.nan
+    psi, residue = [], []
+    for k in sorted(set(range(700)) - {5, 300, 699}):
+        x = X[k].double()
+        p, e = x.softmax(0), torch.nn.functional.one_hot(torch.tensor(k), 700)
+        psi.append((e - p).square().sum())
+        residue.append((e - p + torch.diag(p) @ x - p * (p @ x)).square().sum())
+    measured = effective_training(X)
+    assert measured.psi == pytest.approx(torch.stack(psi).mean().sqrt().item(), rel=1e-5)
+    assert measured.residue == pytest.approx(torch.stack(residue).mean().sqrt().item(), rel=1e-5)

@@ -12,7 +12,7 @@ from le_callback.moments.statistics import ClassStatistics
 from le_callback.recorder import TrajectoryRecorder
 from le_callback.trainer.timeline import Timeline
 from le_callback.trajectory import Trajectory
-from le_callback.values import Source
+from le_callback.values import BoundedSeries, Source
 
 
 class Decaying(Classifier):
@@ -226,3 +226,10 @@ def test_analysis_of_a_saved_run(tmp_path):
         assert np.array_equal(
             archive["centred/I_logits/gamma"], trajectory.estimate("logits", IModel()).gamma, equal_nan=True
         )
+
+
+def test_a_series_of_one_point_keeps_the_first():
+    series = BoundedSeries(capacity=1)
+    for t in range(9):
+        series.add(float(t), t)
+    assert (series.times, series.values) == ([0.0], [0])
